@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import count_of
-from synopsis_writer.gate.cast import occupation, parse_name
+from synopsis_writer.gate.cast import longest_ending, occupation, owners, parse_name
 from synopsis_writer.gate.finding import Finding, Level, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
 from synopsis_writer.gate.messages import Wording, say
@@ -67,27 +67,13 @@ def features_of(synopsis: Synopsis) -> Features:
     sentences = [sentence for sentence in text.sentences if sentence.length]
     if not sentences:
         return Features(people=people)
-    owners = _owners(people)
+    names = {parse_name(name): name for name in people}
+    whose = {word: names[name] for word, name in owners(names).items()}
     first, last = sentences[0], sentences[-1]
-    view = next((name for word in text.words if (name := _owner(word.lower, owners))), "")
-    return Features(
-        first.text,
-        kind_of(text, first, owners),
-        view,
-        last.text,
-        kind_of(text, last, owners),
-        people,
-        motifs(text, synopsis.title, last, owners),
-    )
-
-
-def _owners(people: Sequence[str]) -> Mapping[str, str]:
-    """Return whose name a lower-case word is; of a last name that two share it is empty."""
-    owners: dict[str, str] = {}
-    for name in people:
-        for part in filter(None, parse_name(name)):
-            owners[part] = "" if part in owners else name
-    return owners
+    view = next((name for word in text.words if (name := _owner(word.lower, whose))), "")
+    kinds = _kind_of(text, first, whose), _kind_of(text, last, whose)
+    found = _motifs_of(text, synopsis.title, last, whose)
+    return Features(first.text, kinds[0], view, last.text, kinds[1], people, found)
 
 
 def _owner(word: str, owners: Mapping[str, str]) -> str:
@@ -104,7 +90,7 @@ def kind_wording(kind: str) -> Wording:
     return say("question, oder" if more[1:] else "question", word=more[0])
 
 
-def kind_of(text: Text, sentence: Sentence, owners: Mapping[str, str]) -> str:
+def _kind_of(text: Text, sentence: Sentence, owners: Mapping[str, str]) -> str:
     """Return how a sentence is made, in English."""
     words = [word.lower for word in text.words_of(sentence)]
     start = text.words_of(sentence)[0].span.start
@@ -144,7 +130,7 @@ def _kind_of_question(words: Sequence[str]) -> str:
     return f"question, {'verb first' if is_verb else 'other'}{either}"
 
 
-def motifs(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) -> frozenset[str]:
+def _motifs_of(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) -> frozenset[str]:
     """Return what comes three times, or twice and also in the title or the last sentence.
 
     That is a kind of thing of the list, or any other noun but a name, a calling or a word of every story.
@@ -152,14 +138,10 @@ def motifs(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) ->
     left_out = _list("no motif").union(text.names, *map(_list, _STARTS))
     first = {sentence.first for sentence in text.sentences}
     nouns = [word for index, word in enumerate(text.words) if word.form[0].isupper() and index not in first]
-    own = {
-        word
-        for word in {noun.lower for noun in nouns} - left_out
-        if len(word) >= _SHORTEST_STEM and not _owner(word, owners) and occupation(word) is None
-    }
-    labels: dict[str, str] = {}
-    for word in sorted(own, key=lambda word: (-len(word), word)):
-        labels[stem(word)] = word.capitalize()  # the shortest form in the end
+    other = {noun.lower for noun in nouns if len(noun.form) >= _SHORTEST_STEM} - left_out
+    own = {word for word in other if not _owner(word, owners) and occupation(word) is None}
+    by_length = sorted(own, key=lambda word: (-len(word), word))
+    labels = {stem(word): word.capitalize() for word in by_length}  # the shortest form in the end
 
     def motif(word: str) -> str:
         return _motif(word) or (labels.get(stem(word), "") if word in own else "")
@@ -172,12 +154,9 @@ def motifs(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) ->
 @lru_cache(maxsize=50_000)
 def _motif(word: str) -> str:
     """Return the motif that a lower-case word, or the end of a compound, belongs to; none as a rule."""
-    known = _motifs()
-    for base in dict.fromkeys(word.removesuffix(ending) for ending in ("", "s", "n", "en", "e", "es", "er")):
-        for cut in range(max(1, len(base) - _SHORTEST_STEM + 1)):
-            if base[cut:] in known:
-                return known[base[cut:]]
-    return ""
+    bases = (word.removesuffix(ending) for ending in ("", "s", "n", "en", "e", "es", "er"))
+    found = (_motifs().get(base) or longest_ending(base, _motifs(), _SHORTEST_STEM) for base in bases)
+    return next(filter(None, found), "")
 
 
 @cache
@@ -205,9 +184,7 @@ class Avoid(BaseModel):
 _SAME_FORM, _ALL_FORMS = 3, 6  # texts of which the kinds of sentences, and motifs and names, are avoided
 LAST_TEXTS = 24  # that are remembered, so that there are some of each form among them
 _MOST_LISTED = 12
-_FEWEST_REFUSED = (
-    2  # of texts that differ enough, half have one thing of the last ones by chance, 12–16 % two
-)
+_FEWEST_REFUSED = 2  # half of the texts that differ enough share one thing by chance, 12–16 % two
 
 
 def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Iterable[Show]) -> Avoid | None:
@@ -223,18 +200,19 @@ def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Itera
     lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats, *brief.before)
     words = {word for line in lines for word in lower_words(line)}
     given = {_motif(word) or stem(word) for word in words}
-    motifs: dict[str, None] = {}
-    names: dict[str, None] = {}
+    motifs: list[str] = []
+    names: list[str] = []
     for asked, synopsis in others[:_ALL_FORMS]:
-        motifs |= dict.fromkeys(sorted(features_of(synopsis).motifs))
-        for name in features_of(synopsis).people if asked.show in casts else ():
-            if (last := parse_name(name).last) and last not in {*casts[asked.show], *words}:
-                names[name] = None
+        motifs += sorted(features_of(synopsis).motifs)
+        known = {"", *words, *casts.get(asked.show, ())}
+        people = features_of(synopsis).people if asked.show in casts else ()
+        names += (name for name in people if parse_name(name).last not in known)
+    motifs = [each for each in dict.fromkeys(motifs) if given.isdisjoint((each, stem(each.lower())))]
     avoid = Avoid(
         openings={each.opening_kind: _beginning(each.opening) for each in same if each.opening},
         endings={each.ending_kind: _beginning(each.ending) for each in same if each.ending},
-        motifs=tuple(each for each in motifs if given.isdisjoint((each, stem(each.lower()))))[:_MOST_LISTED],
-        names=tuple(names)[:_MOST_LISTED],
+        motifs=tuple(motifs[:_MOST_LISTED]),
+        names=tuple(dict.fromkeys(names))[:_MOST_LISTED],
     )
     return avoid if avoid != Avoid() else None
 
@@ -249,13 +227,14 @@ def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
     last_names = {parse_name(name).last for name in avoid.names}
     what: list[Wording] = []
     spans: list[Span] = []
-    if features.opening_kind in avoid.openings:
-        what.append(say("the opening", kind=kind_wording(features.opening_kind)))
-        spans.append(Span(0, len(features.opening)))
-    if features.ending_kind in avoid.endings:
-        what.append(say("the ending", kind=kind_wording(features.ending_kind)))
-        start = synopsis.text.rfind(features.ending)
-        spans.append(Span(start, start + len(features.ending)))
+    start = synopsis.text.rfind(features.ending)
+    for name, kind, avoided, span in (
+        ("the opening", features.opening_kind, avoid.openings, Span(0, len(features.opening))),
+        ("the ending", features.ending_kind, avoid.endings, Span(start, start + len(features.ending))),
+    ):
+        if kind in avoided:
+            what.append(say(name, kind=kind_wording(kind)))
+            spans.append(span)
     what += (say("the motif", name=motif) for motif in avoid.motifs if motif in features.motifs)
     names = (name for name in features.people if parse_name(name).last in last_names - {""})
     what += (say("the name", name=name) for name in names)
@@ -278,13 +257,13 @@ class PoolVariety:
     @property
     def faults(self) -> list[str]:
         """What too many texts share, a line each."""
-        return [
-            f"{kind} '{name}': {count} of {total}, at most {most:.0%} may share it"
-            for kind, most in _MOST_SHARE.items()
-            for total in [self.counts[kind].total() if kind != "motif" else self.texts]
-            for name, count in self.counts[kind].most_common()
-            if count >= _FEWEST_ALIKE and count > most * total
-        ]
+        found = []
+        for kind, most in _MOST_SHARE.items():
+            total = self.texts if kind == "motif" else self.counts[kind].total()
+            for name, count in self.counts[kind].most_common():
+                if count >= _FEWEST_ALIKE and count > most * total:
+                    found.append(f"{kind} '{name}': {count} of {total}, at most {most:.0%} may share it")
+        return found
 
     @property
     def lines(self) -> list[str]:
@@ -295,12 +274,10 @@ class PoolVariety:
             rest = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
             lines.append(f"{kind}s ({counts.total()}): {listed or 'none'}{rest}")
         mean, most = self.profile
-        return [
-            *lines,
-            f"function words: two texts are {mean:.3f} alike on average, {most:.3f} at most",
-            f"compression: all texts together become {self.compression:.2f} times smaller",
-            f"self-repetition: {self.repetition:.1%} of the runs of four words stand in another text, too",
-        ]
+        lines.append(f"function words: two texts are {mean:.3f} alike on average, {most:.3f} at most")
+        lines.append(f"compression: all texts together become {self.compression:.2f} times smaller")
+        repeated = "of the runs of four words stand in another text, too"
+        return [*lines, f"self-repetition: {self.repetition:.1%} {repeated}"]
 
 
 _LISTED = 12  # patterns of a kind
@@ -316,8 +293,8 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
 
     features = [features_of(synopsis) for synopsis in texts.values()]
     words = [lower_words(synopsis.text) for synopsis in texts.values()]
-    counted = [Counter(each) for each in words]
-    shares = np.array([[each[word] for word in _FUNCTION_WORDS] for each in counted], dtype=float)
+    counts = [Counter(each) for each in words]
+    shares = np.array([[each[word] for word in _FUNCTION_WORDS] for each in counts], dtype=float)
     shares = shares.reshape(len(texts), len(_FUNCTION_WORDS))
     shares = shares / np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1)
     cosines = (shares @ shares.T)[np.triu_indices(len(texts), 1)]
@@ -325,16 +302,13 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
     owners = Counter(chain.from_iterable(runs))
     repeated = [sum(owners[run] > 1 for run in own) / max(1, len(own)) for own in runs]
     raw = "\n".join(synopsis.text for synopsis in texts.values()).encode("utf-8")
-    return PoolVariety(
-        len(texts),
-        sum(map(len, words)),
-        {
-            "opening": Counter(each.opening_kind for each in features),
-            "open ending": Counter(each.ending_kind for each in features if each.is_open),
-            "closed ending": Counter(each.ending_kind for each in features if not each.is_open),
-            "motif": Counter(chain.from_iterable(sorted(each.motifs) for each in features)),
-        },
-        (float(cosines.mean()), float(cosines.max())) if cosines.size else (0.0, 0.0),
-        len(raw) / max(1, len(zlib.compress(raw, 9))),
-        sum(repeated) / max(1, len(repeated)),
-    )
+    patterns = {
+        "opening": Counter(each.opening_kind for each in features),
+        "open ending": Counter(each.ending_kind for each in features if each.is_open),
+        "closed ending": Counter(each.ending_kind for each in features if not each.is_open),
+        "motif": Counter(chain.from_iterable(sorted(each.motifs) for each in features)),
+    }
+    alike = (float(cosines.mean()), float(cosines.max())) if cosines.size else (0.0, 0.0)
+    compression = len(raw) / max(1, len(zlib.compress(raw, 9)))
+    repetition = sum(repeated) / max(1, len(repeated))
+    return PoolVariety(len(texts), sum(map(len, words)), patterns, alike, compression, repetition)

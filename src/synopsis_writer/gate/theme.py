@@ -3,9 +3,10 @@
 How the figures were found is in docs/checks.md; `python -m benchmarks.theme` prints them.
 """
 
+import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -194,21 +195,19 @@ def _match(word: str, told: _Told) -> float:
     weight = _weight(word)
     if word in told.words:
         return _SAME * weight
-    key, parts = root(word), compound_parts(word)
-    found = [(_DERIVED, told.roots.get(key, ()))]
-    found.append((_WITHIN, [told.folded[other] for other in told.folded if _holds(other, key)]))
-    found.append((_ABLAUT, told.skeletons.get(_skeleton(word), ())))
-    found += ((_SYNONYM, told.groups.get(group, ())) for group in _groups(key))
-    found += ((_SYNONYM, told.roots.get(other, ())) for other in _synonyms(word))
-    for part in parts:
+    key = root(word)
+    found = [(_DERIVED, other) for other in told.roots.get(key, ())]
+    found += [(_WITHIN, word) for other, word in told.folded.items() if _holds(other, key)]
+    found += [(_ABLAUT, other) for other in told.skeletons.get(_skeleton(word), ())]
+    found += [(_SYNONYM, other) for group in _groups().get(key, ()) for other in told.groups.get(group, ())]
+    found += [(_SYNONYM, other) for synonym in _synonyms(word) for other in told.roots.get(synonym, ())]
+    for part in compound_parts(word):
         short = root(part)
-        found.append(
-            (_PART, [part] if short in told.roots or any(_holds(o, short) for o in told.folded) else ())
-        )
-        found += ((_SYNONYM_OF_PART, told.groups.get(group, ())) for group in _groups(short))
-    return max(
-        (grade * min(weight, _weight(other)) for grade, others in found for other in others), default=0.0
-    )
+        if short in told.roots or any(_holds(other, short) for other in told.folded):
+            found.append((_PART, part))
+        others = (other for group in _groups().get(short, ()) for other in told.groups.get(group, ()))
+        found += [(_SYNONYM_OF_PART, other) for other in others]
+    return max((grade * min(weight, _weight(other)) for grade, other in found), default=0.0)
 
 
 def _holds(word: str, key: str) -> bool:
@@ -228,7 +227,7 @@ def _told(text: Text) -> _Told:
         roots[root(word)].append(word)
         skeletons[_skeleton(word)].append(word)
         for key in (root(word), *map(root, compound_parts(word))):
-            for group in _groups(key):
+            for group in _groups().get(key, ()):
                 groups[group].append(word)
     skeletons.pop("", None)
     return _Told(words, roots, skeletons, groups, {word.translate(_FOLD): word for word in telling})
@@ -252,11 +251,15 @@ def _skeleton(word: str) -> str:
     return consonants if len(consonants) >= _LEAST_ROOT else ""
 
 
+def _bases(word: str) -> set[str]:
+    return {word.removesuffix(ending) for ending in _CASES} | {word.removesuffix("t") + "en"}
+
+
 @lru_cache(maxsize=100_000)
 def _weight(word: str) -> float:
     """Return how much a lower-case word tells: rare ones most, those of every such story little."""
-    bases = {word.removesuffix(ending) for ending in _CASES} | {word.removesuffix("t") + "en"}
-    frequency = max(commonness(base) for base in bases if len(base) >= SHORTEST_CONTENT or base == word)
+    bases = (base for base in _bases(word) if len(base) >= SHORTEST_CONTENT or base == word)
+    frequency = max(map(commonness, bases))
     weight = min(max(_RAREST - frequency, _RARITY[0]), _RARITY[1]) if frequency else _UNKNOWN
     return weight * (_EVERYDAY if root(word) in _listed("everyday") else 1.0)
 
@@ -268,13 +271,9 @@ def _listed(heading: str) -> frozenset[str]:
     return frozenset(words if heading == "light" else map(root, words))
 
 
-def _groups(key: str) -> Collection[int]:
-    """Return the numbers of the groups of synonyms that a root is in."""
-    return _synonym_groups().get(key, ())
-
-
 @cache
-def _synonym_groups() -> Mapping[str, set[int]]:
+def _groups() -> Mapping[str, set[int]]:
+    """Return the numbers of the groups of synonyms that each root is in."""
     groups: defaultdict[str, set[int]] = defaultdict(set)
     for number, line in enumerate(word_lists("synonyms")["groups"]):
         for word in line.split():
@@ -290,49 +289,35 @@ _ENTRY = re.compile(r"\([^)]*\)")
 _NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
 
 
-class _Thesaurus(NamedTuple):
-    path: Path
-    encoding: str
-    offsets: Mapping[str, int]  # of each entry, in bytes
-
-
 @cache
-def _thesaurus() -> _Thesaurus | None:
-    """Open an installed thesaurus by its index: 114,000 words; None where there is none, or a broken one."""
+def _thesaurus() -> tuple[Path, str, Mapping[str, int]] | None:
+    """Return an installed thesaurus's file, its encoding, and where its 114,000 words are in it, in bytes.
+
+    A broken one counts as none.
+    """
     for path in THESAURI:
-        try:
+        with contextlib.suppress(OSError, ValueError, LookupError):
             raw = path.with_suffix(".idx").read_bytes()
             encoding = raw.split(b"\n", 1)[0].decode("ascii").strip()
-            pairs = (line.rsplit("|", 1) for line in raw.decode(encoding).splitlines()[2:] if "|" in line)
-            return _Thesaurus(
-                path.with_suffix(".dat"), encoding, {word: int(offset) for word, offset in pairs}
-            )
-        except (OSError, ValueError, LookupError):
-            continue
+            pairs = (line.rpartition("|") for line in raw.decode(encoding).splitlines()[2:])
+            offsets = {word: int(offset) for word, mark, offset in pairs if mark}
+            return path.with_suffix(".dat"), encoding, offsets
     return None
 
 
 @lru_cache(maxsize=20_000)
 def _synonyms(word: str) -> frozenset[str]:
-    """Return the roots of the single words that an installed thesaurus has for a lower-case word."""
-    found = _thesaurus()
-    if found is None:
-        return frozenset()
-    bases = {word.removesuffix(ending) for ending in _CASES} | {word.removesuffix("t") + "en", word + "n"}
-    offsets = {found.offsets[base] for base in bases if base in found.offsets}
-    return frozenset(root(entry) for offset in offsets for entry in _entries(found, offset))
+    """Return the roots of the single words that an installed thesaurus has for a lower-case word.
 
-
-def _entries(thesaurus: _Thesaurus, offset: int) -> Iterator[str]:
-    """Yield the single words of an entry in lower case, without broader and narrower terms."""
-    try:
-        with thesaurus.path.open("rb") as file:
+    Broader and narrower terms are no synonyms.
+    """
+    path, encoding, known = _thesaurus() or (Path(), "", {})
+    terms: list[str] = []
+    for offset in {known[base] for base in (*_bases(word), word + "n") if base in known}:
+        with contextlib.suppress(OSError, ValueError, IndexError), path.open("rb") as file:
             file.seek(offset)
-            count = int(file.readline().decode(thesaurus.encoding).rsplit("|", 1)[1])
-            lines = [file.readline().decode(thesaurus.encoding) for _ in range(count)]
-    except (OSError, ValueError, IndexError):
-        return
-    for term in (term for line in lines for term in line.strip().split("|")[1:]):
-        plain = _ENTRY.sub("", term).strip().lower()
-        if plain and " " not in plain and not any(mark in term for mark in _NO_SYNONYM):
-            yield plain
+            count = int(file.readline().decode(encoding).rsplit("|", 1)[1])
+            lines = [file.readline().decode(encoding) for _ in range(count)]
+            terms += (term for line in lines for term in line.strip().split("|")[1:])
+    plain = [_ENTRY.sub("", term).strip().lower() for term in terms if not any(map(term.count, _NO_SYNONYM))]
+    return frozenset(root(term) for term in plain if term and " " not in term)
