@@ -59,30 +59,28 @@ class CopyIndex:
         `names` are lower-case single words that count as names in `text`, as the sources' own do.
         """
         words = [word.lower for word in text.words]
+        if len(words) < RUN:
+            return []
         all_names = self.names.union(names, TITLES)
         wanted = run_hashes(words, all_names - TITLES)
-        is_plain = np.fromiter((word not in all_names for word in words), dtype=np.int64, count=len(words))
-        plain = (
-            np.convolve(is_plain, np.ones(RUN, dtype=np.int64), "valid")
-            if len(words) >= RUN
-            else is_plain[:0]
-        )
+        is_plain = np.array([word not in all_names for word in words], dtype=np.int64)
+        plain = np.convolve(is_plain, np.ones(RUN, dtype=np.int64), "valid")
         left = np.searchsorted(self.hashes, wanted, side="left")
         right = np.searchsorted(self.hashes, wanted, side="right")
         hits = {
             int(run): set(self.positions[left[run] : right[run]].tolist())
             for run in np.flatnonzero((right > left) & (plain >= _FEWEST_PLAIN))
         }
-        return [self._match(text, *chain) for chain in _chains(hits)]
-
-    def _match(self, text: Text, run: int, position: int, length: int) -> Match:
-        number = int(np.searchsorted(self.starts, position, side="right")) - 1
-        first, end = self.starts[number : number + 2].tolist()
-        words = min(length, end - position) + RUN - 1  # a run does not go on into the next source
-        source = self.sources[number]
-        original = word_spans(source.text)[position - first :]
-        span = Span(text.words[run].span.start, text.words[run + words - 1].span.end)
-        return Match(source.id, words, span, Span(original[0].start, original[words - 1].end))
+        found = []
+        for run, position, length in _chains(hits):
+            number = int(np.searchsorted(self.starts, position, side="right")) - 1
+            first, end = self.starts[number : number + 2].tolist()
+            count = min(length, end - position) + RUN - 1  # a run does not go on into the next source
+            source = self.sources[number]
+            original = word_spans(source.text)[position - first :]
+            span = Span(text.words[run].span.start, text.words[run + count - 1].span.end)
+            found.append(Match(source.id, count, span, Span(original[0].start, original[count - 1].end)))
+        return found
 
 
 def _chains(hits: Mapping[int, set[int]]) -> Iterator[tuple[int, int, int]]:
@@ -133,10 +131,7 @@ def name_forms(names: Iterable[str]) -> frozenset[str]:
 
 
 def index_sources(sources: Sequence[Source], folder: Path | None = None) -> CopyIndex:
-    """Index sources by their runs: 12 bytes a word, and under half a millisecond a text of 350 words.
-
-    A large index is cached below `folder`, if there is one.
-    """
+    """Index sources by their runs, 12 bytes a word; a large index is cached below `folder`, if given."""
     names = name_forms({name for source in sources for name in source.names})
 
     def build() -> Arrays:
@@ -147,14 +142,13 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
         return {"hashes": hashes[order], "positions": order, "starts": starts}
 
     def is_sound(arrays: Arrays) -> bool:
-        starts = arrays["starts"]
-        sizes = {len(arrays["hashes"]), len(arrays["positions"]), int(starts[-1])}
-        return len(starts) == len(sources) + 1 and len(sizes) == 1
+        hashes, positions, starts = (arrays[name] for name in ("hashes", "positions", "starts"))
+        return len(starts) == len(sources) + 1 and len(hashes) == len(positions) == starts[-1]
 
     if folder is None or len(sources) < FEWEST_CACHED:
         return CopyIndex(sources, names, **build())
     parts = ((source.id, source.text, *source.names) for source in sources)
-    key = digest(chain([f"{_VERSION} {RUN}"], chain.from_iterable(parts)))
+    key = digest([f"{_VERSION} {RUN}", *chain.from_iterable(parts)])
     return CopyIndex(sources, names, **cached_arrays(folder / key, build, is_sound))
 
 

