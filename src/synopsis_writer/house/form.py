@@ -25,9 +25,7 @@ CHECK_NAMES = (
     "paraphrase closeness variety review"
 ).split()
 REVIEW = "review"  # a model's check, which runs only where it is asked for
-_WARNINGS = frozenset(
-    {"floskel", "consistency", "variety", REVIEW}
-)  # they refuse a text only where the house says so
+_WARNINGS = {"floskel", "consistency", "variety", REVIEW}  # they refuse a text only where a house says so
 
 _ENDS_OF_RANGE = 2
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
@@ -83,19 +81,14 @@ FEWEST_SENTENCES = 5  # that have a deviation
 FEWEST_BEATS = 3  # of an outline
 LETTERS_A_WORD = 6.3  # characters with blanks for each word, in the 28 examples
 _WORDS_A_STRAND = 60  # a text needs them for each storyline that it tells
-PRETERITE: Mapping[str, tuple[float, float]] = {
-    "present": (0, 0.3),
-    "preterite": (0.5, 1),
-    "either": (0, 1),
-}
+PRETERITE: Mapping[str, tuple[float, float]] = {"present": (0, 0.3), "preterite": (0.5, 1), "either": (0, 1)}
+_STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Aim(_Data):
+class Aim(BaseModel):
     """What the prompt asks for within the limits; counts where a limit is a share."""
+
+    model_config = _STRICT
 
     words: Range | None = None
     characters: Range | None = None
@@ -107,12 +100,14 @@ class Aim(_Data):
     beats: Annotated[Range, _at_least(FEWEST_BEATS)] | None = None  # sentences of an outline
 
 
-class Form(_Data):
+class Form(BaseModel):
     """A kind of text of a house.
 
     A range is least and most, both allowed; a share is from 0 to 1. Of `words`, `characters` and `bytes` one
     is given; characters are NFC code points with blanks, the title aside, a line end counting as one blank.
     """
+
+    model_config = _STRICT
 
     name: FormName
     purpose: str = ""  # what it is for, in German sentences for the prompt
@@ -153,23 +148,22 @@ class Form(_Data):
         if not self.purpose.strip():
             raise ValueError("has no purpose: say in a German sentence or two what such a text is for")
         if [self.words, self.characters, self.bytes].count(None) != len(_REPLACED["words"]):
-            given = "give words, characters or bytes, as in 'words: 200-600'"
-            raise ValueError(f"has no single length: {given}")
+            way_out = "give words, characters or bytes, as in 'words: 200-600'"
+            raise ValueError(f"has no single length: {way_out}")
         (low, high), (least, most) = self.preterite, PRETERITE[self.tense]
         if high < least or low > most:
-            shares = f"allows {low:.0%} to {high:.0%} of its verbs in the preterite"
-            raise ValueError(
-                f"is told in the {self.tense}, but {shares}: leave out preterite, or change the tense"
-            )
+            shares = f"{low:.0%} to {high:.0%} of its verbs in the preterite"
+            way_out = "leave out preterite, or change the tense"
+            raise ValueError(f"is told in the {self.tense}, but allows {shares}: {way_out}")
         for name, aim in self.aim:
             limits = getattr(self, name, None) or self.words
             if aim is not None and name in Form.model_fields and limits is not None:
                 if getattr(self, name) is None:
                     raise ValueError(f"aims at {name}, which it does not limit: leave out aim.{name}")
                 if not (within(aim[0], limits) and within(aim[1], limits)):
+                    what = f"aims at {aim[0]:g} to {aim[1]:g} {name}"
                     raise ValueError(
-                        f"aims at {aim[0]:g} to {aim[1]:g} {name}, outside its limits {limits[0]:g} to "
-                        f"{limits[1]:g}: aim within them"
+                        f"{what}, outside its limits {limits[0]:g} to {limits[1]:g}: aim within them"
                     )
         return self
 
@@ -186,13 +180,8 @@ class Form(_Data):
     @property
     def most_words(self) -> float:
         """The most words, about, where the length is in characters or bytes."""
-        return self._in_words[1]
-
-    @property
-    def _in_words(self) -> tuple[float, float]:
-        (least, most), unit = self.length
-        one = 1.0 if unit == "words" else LETTERS_A_WORD
-        return least / one, most / one
+        (_, most), unit = self.length
+        return most if unit == "words" else most / LETTERS_A_WORD
 
     @property
     def storylines(self) -> int:
@@ -205,9 +194,9 @@ class Form(_Data):
         length = words or characters
         if length is None:
             return self
-        one = 1.0 if words else LETTERS_A_WORD
-        low, high = length[0] / one, length[1] / one
-        least, most = self._in_words
+        low, high = (end if words else end / LETTERS_A_WORD for end in length)
+        most = self.most_words
+        least = self.length[0][0] * most / self.length[0][1]
         fewest = int(self.paragraphs[0] * min(1.0, low / max(1, least))) or 1
         share = min(1.0, 2 * high / (least + most)) * max(1.0, high / most)
         is_short = high < least

@@ -63,9 +63,7 @@ def open_house(settings: Settings) -> House:
 def load_house(path: Path) -> House:
     """Read a house: its folder, or a `house.yaml`, which may be a profile of `synopsis style calibrate`.
 
-    Raises:
-        SettingsError: an unknown or missing key, or a wrong value; names file and line.
-        FileError: it cannot be read.
+    Raises SettingsError with file and line of a wrong key or value, and FileError.
     """
     if not path.exists():
         raise FileError(f"{path}: no such folder: name one that holds a {HOUSE_FILE}")
@@ -81,10 +79,10 @@ def load_house(path: Path) -> House:
 
 
 def accept_words(settings: Settings, words: Sequence[str]) -> Path:
-    """Add words to the known ones of the house that the settings name, and keep all else in its file.
+    """Add words to the known ones in the file of the house that the settings name, and return its path.
 
-    Return the file's path. Raises SettingsError for the built-in house, for what is no word, and for a file
-    that must be edited by hand; and as `load_house`.
+    All else stays. Raises SettingsError for the built-in house, what is no word, and a file that must be
+    edited by hand; and as `load_house`.
     """
     named = settings.profile or settings.house
     if named is None or (path := named / HOUSE_FILE if named.is_dir() else named).resolve() == _BUILT_IN:
@@ -94,10 +92,9 @@ def accept_words(settings: Settings, words: Sequence[str]) -> Path:
         )
     known = load_house(path).known_words
     new = [word for word in dict.fromkeys(words) if word not in known]
-    if wrong := next(
-        (word for word in new if not re.fullmatch(r"[^\W\d_]+(?:[-’'.][^\W\d_]+)*", word)), None
-    ):
-        raise SettingsError(f"--accept-word: '{wrong[:40]}' is no word: name one, without blanks or marks")
+    for word in new:
+        if not re.fullmatch(r"[^\W\d_]+(?:[-’'.][^\W\d_]+)*", word):
+            raise SettingsError(f"--accept-word: '{word[:40]}' is no word: name one, without blanks or marks")
     text = read_text(path)
     if new:
         text = _with_words(text, [json.dumps(word, ensure_ascii=False) for word in new])
@@ -130,26 +127,24 @@ def read_house(path: Path) -> Document:
     """Return a house's file with its keys checked; raises SettingsError, FileError and InputError."""
     data, lines = read_yaml(read_text(path), path)
     document = Document(path, data, "", lines)
-    forms = data.get("forms")
-    _check_keys(document, {*House.model_fields, "defaults"})
-    for keys in [("defaults",), *(("forms", name) for name in (forms if isinstance(forms, dict) else ()))]:
-        _check_keys(document, set(Form.model_fields) - {"name"}, *keys)
-        _check_keys(document, set(Aim.model_fields), *keys, "aim")
-        _check_keys(document, set(CHECK_NAMES), *keys, "checks")
-    return document
-
-
-def _check_keys(document: Document, known: set[str], *keys: str) -> None:
-    """Raise SettingsError for a key below `keys` that is not `known`; names the nearest."""
-    data: Any = document.meta
-    for key in keys:
-        data = data.get(key) if isinstance(data, dict) else None
-    for key in data if isinstance(data, dict) else ():
+    for *above, key in lines:
+        match above:
+            case []:
+                known = {*House.model_fields, "defaults"}
+            case ["defaults"] | ["forms", _]:
+                known = {*Form.model_fields} - {"name"}
+            case ["defaults", "aim"] | ["forms", _, "aim"]:
+                known = {*Aim.model_fields}
+            case ["defaults", "checks"] | ["forms", _, "checks"]:
+                known = {*CHECK_NAMES}
+            case _:
+                continue
         if key not in known:
             near = get_close_matches(str(key), known, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(sorted(known))}"
-            above = f" in {'.'.join(keys)}" if keys else ""
-            raise SettingsError(f"{document.location(*keys, str(key))}: unknown key '{key}'{above}: {hint}")
+            where = f" in {'.'.join(map(str, above))}" if above else ""
+            raise SettingsError(f"{document.location(*above, key)}: unknown key '{key}'{where}: {hint}")
+    return document
 
 
 def make_house(document: Document) -> House:
@@ -158,7 +153,7 @@ def make_house(document: Document) -> House:
     A form takes what it lacks from the file's `defaults`, then from the built-in form of its name, or else
     from the built-in `defaults`; without forms a house has the built-in ones. Raises SettingsError.
     """
-    own: dict[str, Any] = {**document.meta}
+    own = {**document.meta}
     built_in = document.meta if document.path.resolve() == _BUILT_IN else _built_in_data()
     defaults = own.pop("defaults", None) or {}
     own.setdefault("name", document.path.resolve().parent.name)
