@@ -372,7 +372,7 @@ def calibrate_style(
     """
     from synopsis_writer.document import format_yaml
     from synopsis_writer.house.house import built_in_house
-    from synopsis_writer.learning.limits import FEWEST_TEXTS, as_data, calibrate
+    from synopsis_writer.learning.learn import FEWEST_TEXTS, as_data, calibrate
 
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")

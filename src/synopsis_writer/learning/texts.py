@@ -10,35 +10,23 @@ from functools import cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import fmean, pvariance
-from typing import Any, NamedTuple
+from typing import Any
 
 from synopsis_writer.brief import LEAST_WORDS
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example
-from synopsis_writer.formats.reading import (
-    COLUMNS,
-    READERS,
-    Source,
-    paragraphs,
-    read_sources,
-    text_files,
-    title_and_text,
-)
+from synopsis_writer.formats import reading
+from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate import cast, form
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.language import unknown_words
-from synopsis_writer.gate.lexicon import (
-    GERMAN_WORDS,
-    classify,
-    is_function_word,
-    is_known,
-    own_words,
-)
+from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify, is_function_word, is_known, own_words
+from synopsis_writer.gate.phrases import stock_phrases
+from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
 from synopsis_writer.house.form import Ending
 from synopsis_writer.house.house import built_in_house
-from synopsis_writer.learning.limits import measure
 from synopsis_writer.show import generic_show
 
 _log = logging.getLogger(__name__)
@@ -48,11 +36,29 @@ _SHORTEST_PARAGRAPH = 10  # characters, as an example allows
 _LONGEST_TITLE, _LONGEST_SHOW = 90, 120  # the same
 _NAME_PARTS, _LONGEST_FORM = re.compile(r"[^\W_]+(?:_[^\W_]+)*"), 60  # of the name of a form
 _LINE_TITLES = frozenset({".txt", ".docx", ".htm", ".html"})  # files whose title is a line of the text
+_SHORTEST = 3  # letters of a name
 _LEAST_VERBS = 8  # fewer do not show a tense
 _LEAST_SENTENCES = 5  # fewer do not show a deviation
 _GERMAN_WORD_SHARE = 0.1  # of the distinct words; a text with fewer may be foreign
 _FOREIGN = 0.9  # probability
 ENDINGS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
+
+
+def measure(text: Text, title: str = "") -> dict[str, float]:
+    """Return the values of one text, by the names of the limits."""
+    return {
+        "words": len(text.words),
+        "paragraphs": len(text.paragraphs),
+        "sentence_mean": text.mean_length,
+        "sentence_deviation": text.deviation,
+        "sentence_longest": max(text.lengths, default=0),
+        "questions": text.question_share,
+        "speech": form.speech_share(text, title),
+        "exclamations": text.raw.count("!"),
+        "phrases": len(stock_phrases(text)),
+        "variety": moving_variety(text.words),
+        "preterite": form.preterite_share(text),
+    }
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class OwnText:
 
     @cached_property
     def values(self) -> Mapping[str, float]:
-        """The measures of `limits.measure` that so short a text shows, and the number of characters."""
+        """The values of `measure` that so short a text shows, and the number of characters."""
         values = {**measure(self.text, self.title), "characters": form.count_characters(self.text.raw)}
         if len(form.tensed_verbs(self.text)) < _LEAST_VERBS:
             del values["preterite"]
@@ -84,13 +90,11 @@ class OwnText:
     @cached_property
     def endings(self) -> frozenset[Ending]:
         """The endings that the gate sees in it."""
-        house = built_in_house()
-        base = house.form(None).model_copy(update={"questions": (0.0, 1.0)})
-        show = generic_show("-")
-        forms = {ending: base.model_copy(update={"ending": ending}) for ending in ENDINGS}
-        return frozenset(
-            ending for ending in ENDINGS if form.hook(Subject(self.text, forms[ending], show, house)).passed
-        )
+        house, show = built_in_house(), generic_show("-")
+        any_form = house.form(None).model_copy(update={"questions": (0.0, 1.0)})
+        forms = {ending: any_form.model_copy(update={"ending": ending}) for ending in ENDINGS}
+        findings = {end: form.hook(Subject(self.text, forms[end], show, house)) for end in ENDINGS}
+        return frozenset(end for end in ENDINGS if findings[end].passed)
 
     @cached_property
     def is_past(self) -> bool:
@@ -105,37 +109,33 @@ class OwnText:
     @cached_property
     def named(self) -> Mapping[str, str]:
         """The people whom it names, without titles, and the calling or kinship before the name, if any."""
-        text = self.text
-        played_by = [Span(*match.span()) for match in form.find_actors(text.raw)]
+        text, given = self.text, own_words("first names")
+        actors = [Span(*match.span()) for match in form.find_actors(text.raw)]
         found = {without_titles(name): "" for name in (*self.people, *self.played)}
         for full in cast.full_names(text, {cast.parse_name(name) for name in found}):
-            if any(span.contains(full.span.start) for span in played_by):
-                continue
-            name = text.raw[full.span.start : full.span.end]
-            is_genitive = not name.lower().endswith(full.name.last)
-            found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
+            if not any(span.contains(full.span.start) for span in actors):
+                name = text.raw[slice(*full.span)]
+                is_genitive = not name.lower().endswith(full.name.last)
+                found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
         parts = {part.lower() for name in found for part in name.split()}
-        given = own_words("first names")
         for index, word in enumerate(text.words):
             name = cast.nominative(word.lower, {*parts, *text.counts, *given})
-            is_first = index == text.sentences[word.sentence].first
             if (
-                text.tags[index] == NAME
-                and word.form[0].isupper()
-                and name not in parts
-                and (is_first or text.words[index - 1].lower not in _BEFORE_THINGS | _ARTICLES)
-                and len(name) > 2  # noqa: PLR2004 - nobody is called so
-                and (
-                    name in given
-                    or not (is_noun(name) or cast.is_calling(name) or (is_first and is_known(name)))
-                )
-                and not any(span.contains(word.span.start) for span in played_by)
+                text.tags[index] != NAME
+                or not word.form[0].isupper()
+                or name in parts
+                or len(name) < _SHORTEST
             ):
+                continue
+            is_first = index == text.sentences[word.sentence].first
+            is_thing = not is_first and text.words[index - 1].lower in _BEFORE_THINGS | _ARTICLES
+            is_common = is_noun(name) or cast.is_calling(name) or (is_first and is_known(name))
+            is_actor = any(span.contains(word.span.start) for span in actors)
+            if not is_thing and (name in given or not is_common) and not is_actor:
                 found.setdefault(word.form[: len(name)], "")
         for name in found:
-            role = re.search(
-                rf"(\w*) ?\b([A-ZÄÖÜ][a-zäöüß-]+) (?:(?:Dr|Prof)\. )*{re.escape(name)}\b", text.raw
-            )
+            before = r"(\w*) ?\b([A-ZÄÖÜ][a-zäöüß-]+) (?:(?:Dr|Prof)\. )*"
+            role = re.search(rf"{before}{re.escape(name)}\b", text.raw)
             if role and cast.is_calling(role[2].lower()) and role[1].lower() not in _BEFORE_THINGS:
                 found[name] = role[2]
         return found
@@ -151,13 +151,8 @@ class OwnText:
     @cached_property
     def played(self) -> tuple[str, ...]:
         """The people behind whom an actor's name stands in brackets."""
-        return tuple(
-            dict.fromkeys(
-                name
-                for match in form.find_actors(self.text.raw)
-                if (name := self._name_before(match.start()))
-            )
-        )
+        names = (self._name_before(match.start()) for match in form.find_actors(self.text.raw))
+        return tuple(filter(None, dict.fromkeys(names)))
 
     def _name_before(self, position: int) -> str:
         """Return the name that ends there, without a calling before it; empty for a calling alone."""
@@ -197,13 +192,13 @@ def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = No
     if not folder.exists():
         raise FileError(f"{folder}: no such folder: name one that holds texts")
     root = folder if folder.is_dir() else folder.parent
-    paths = text_files(folder)
+    paths = reading.text_files(folder)
     paths = [path for path in paths if skip is None or not path.resolve().is_relative_to(skip.resolve())]
     folders = [path.relative_to(root).parts[:-1] for path in paths]
     levels = _meanings(folders)
     texts: dict[str, OwnText] = {}
     for path, parts in zip(paths, folders, strict=True):
-        for source in read_sources(path):
+        for source in reading.read_sources(path):
             above = dict(zip(levels, parts, strict=False))
             own = _own_text(source, root, {**above, **_front_matter(source), **source.fields, **given})
             if len(own.text.words) < LEAST_WORDS:
@@ -213,7 +208,7 @@ def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = No
             else:
                 texts[own.text.raw] = own
     if not texts:
-        raise FileError(f"{folder}: holds no text: put {', '.join(sorted(READERS))} files into it")
+        raise FileError(f"{folder}: holds no text: put {', '.join(sorted(reading.READERS))} files into it")
     return list(texts.values())
 
 
@@ -297,7 +292,9 @@ def _front_matter(source: Source) -> dict[str, str]:
     front = meta.get("brief")
     brief = front if isinstance(front, dict) else {}
     wanted = ("show", "form", "theme")
-    found = {name: next((meta[key] for key in COLUMNS[name] if meta.get(key)), None) for name in wanted}
+    found = {
+        name: next((meta[key] for key in reading.COLUMNS[name] if meta.get(key)), None) for name in wanted
+    }
     found |= {name: brief[name] for name in (*wanted, "air_date") if brief.get(name)}
     return {name: str(value) for name, value in found.items() if value is not None}
 
@@ -322,28 +319,19 @@ _LIKE_A_FORM = re.compile(
 )
 
 
-class Suggestion(NamedTuple):
-    """A form that texts of a length may be: at most so many words in the text in the middle."""
-
-    most_words: float
-    name: str
-    purpose: str
-
-
-SUGGESTIONS = (
-    Suggestion(45, "kurz", "Kurztext für Programmhinweise: worum es in der Folge geht, in wenigen Sätzen."),
-    Suggestion(
-        160, "vorschau", "Vorschau auf eine Folge: wer vor welchem Konflikt steht, und was daraus wird."
-    ),
-    Suggestion(320, "inhalt", "Inhaltsangabe einer Folge: was geschieht, wen es trifft, und wie es ausgeht."),
-    Suggestion(math.inf, "lang", "Ausführliche Inhaltsangabe einer Folge mit ihren Nebensträngen."),
+# Up to how many words in the text in the middle texts may be of a form, its name and its purpose.
+_SUGGESTIONS = (
+    (45, "kurz", "Kurztext für Programmhinweise: worum es in der Folge geht, in wenigen Sätzen."),
+    (160, "vorschau", "Vorschau auf eine Folge: wer vor welchem Konflikt steht, und was daraus wird."),
+    (320, "inhalt", "Inhaltsangabe einer Folge: was geschieht, wen es trifft, und wie es ausgeht."),
+    (math.inf, "lang", "Ausführliche Inhaltsangabe einer Folge mit ihren Nebensträngen."),
 )
 
 
-def suggestion(texts: Sequence[OwnText]) -> Suggestion:
-    """Return the form that the length of the texts suggests."""
+def suggested_form(texts: Sequence[OwnText]) -> tuple[str, str]:
+    """Return the name and the purpose of the form that the length of the texts suggests."""
     middle = sorted(len(own.text.words) for own in texts)[len(texts) // 2]
-    return next(each for each in SUGGESTIONS if middle <= each.most_words)
+    return next((name, purpose) for most, name, purpose in _SUGGESTIONS if middle <= most)
 
 
 _MOST_FORMS = 4
@@ -357,7 +345,7 @@ def with_forms(texts: Sequence[OwnText]) -> list[OwnText]:
     """Return the texts; those without a form are parted by length into at most four, with suggested names."""
     names: dict[str, str] = {}
     for group in _parted(sorted((own for own in texts if not own.form), key=lambda own: len(own.text.words))):
-        suggested = suggestion(group).name
+        suggested, _ = suggested_form(group)
         number = sum(name.startswith(suggested) for name in set(names.values()))
         names |= {own.id: f"{suggested}-{number + 1}" if number else suggested for own in group}
     return [own if own.form else replace(own, form=names[own.id]) for own in texts]
@@ -375,9 +363,8 @@ def _parted(texts: Sequence[OwnText]) -> list[Sequence[OwnText]]:
         for cuts in combinations(sorted(gaps), count - 1):
             groups = [logs[start:end] for start, end in pairwise((0, *cuts, len(logs)))]
             means = [fmean(group) for group in groups]
-            if min(map(len, groups)) >= _FEWEST_OF_A_FORM and all(
-                b - a >= _APART for a, b in pairwise(means)
-            ):
+            is_large = min(map(len, groups)) >= _FEWEST_OF_A_FORM
+            if is_large and all(b - a >= _APART for a, b in pairwise(means)):
                 within[cuts] = sum(pvariance(group) * len(group) for group in groups) / len(logs)
         best = min(within, key=lambda cuts: within[cuts], default=())
         if best and within[best] <= _SPREAD / count**2 * pvariance(logs):
