@@ -1,7 +1,6 @@
 """The check of consistency: what in a text contradicts itself for certain, and needs no reader to see."""
 
 import calendar
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
@@ -15,8 +14,6 @@ from synopsis_writer.gate.lexicon import commonness, own_words, pattern, word_li
 from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.numbers import number_range, number_value
 from synopsis_writer.gate.text import NAME, Span, Text, is_noun, lower_words, word_parts
-from synopsis_writer.show import CastMember
-from synopsis_writer.synopsis import Character
 
 _SHORTEST_NAME = 5  # letters: of shorter ones too many differ by one
 _COMMON = 3.0  # Zipf frequency from which on a word that is near a name is a word of its own
@@ -31,8 +28,9 @@ class _People:
     def __init__(self, subject: Subject) -> None:
         self.given_words = subject.given_words
         self.listed = {parse_name(full) for full in subject.people}
-        members: tuple[CastMember | Character, ...] = (*subject.show.cast, *subject.characters)
-        self.roles = dict.fromkeys(self.listed, "") | {parse_name(each.name): each.role for each in members}
+        cast = {parse_name(member.name): member.role for member in subject.show.cast}
+        own = {parse_name(person.name): person.role for person in subject.characters}
+        self.roles = dict.fromkeys(self.listed, "") | cast | own
         self.owners = owners(self.roles)  # whom each single name means
 
 
@@ -101,13 +99,12 @@ def _callings(people: _People, text: Text) -> _Problems:
         role, here = people.roles[who], occupation(word.lower)
         listed = [known for part in word_parts(role) if (known := occupation(part.lower()))]
         if here and listed and here not in listed:
-            fields = {known.field for known in listed}
-            if here.field not in fields or all(known.is_woman != here.is_woman for known in listed):
+            has_other_field = here.field not in {known.field for known in listed}
+            if has_other_field or all(known.is_woman != here.is_woman for known in listed):
                 yield word.span, role
 
 
 _NEAR = 20  # characters
-_NOBODY = ("", Name("", ""))
 _UMLAUTS = str.maketrans("äöü", "aou")
 
 
@@ -122,20 +119,20 @@ def _genders(people: _People, text: Text) -> _Problems:
     for person, noun in ((each, noun) for each in people.listed for noun in _nouns(people.roles[each])):
         root = noun.lower().removesuffix("in")
         if root != noun.lower():
-            others = {("der", man) for man in {root, root + "e", root.translate(_UMLAUTS)} - nouns}
+            article, others = "der", {root, root + "e", root.translate(_UMLAUTS)}
         else:
-            others = {("die", woman) for woman in {root.removesuffix("e") + "in"} - nouns}
-        right |= dict.fromkeys(others, (noun, person))
-    for index, (article, word) in enumerate(pairwise(text.words), start=1):
-        noun, name = right.get((article.lower, word.lower), _NOBODY)
-        if not noun or not word.form[0].isupper() or article.sentence != word.sentence:
+            article, others = "die", {root.removesuffix("e") + "in"}
+        right |= {(article, other): (noun, person) for other in others - nouns}
+    for index, (before, word) in enumerate(pairwise(text.words)):
+        known = right.get((before.lower, word.lower)) if word.form[0].isupper() else None
+        if known is None or before.sentence != word.sentence:
             continue
-        sentence = text.sentences[word.sentence]
-        is_subject = index - 1 == sentence.first or text.tags[index - 2].endswith("(FIN)")
+        (noun, name), sentence = known, text.sentences[word.sentence]
+        is_subject = index == sentence.first or text.tags[index - 1].endswith("(FIN)")
         first = text.paragraphs[sentence.paragraph].start
         words = (each for each in text.words[: sentence.last] if each.span.start >= first)
         if is_subject and any(nominative(each.lower, name) in name for each in words):
-            yield Span(article.span.start, word.span.end), noun
+            yield Span(before.span.start, word.span.end), noun
 
 
 def _pronouns(people: _People, text: Text) -> _Problems:
@@ -186,12 +183,9 @@ def _counts(_: _People, text: Text) -> _Problems:
 
 
 _DAYS = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()
+_WEEKDAYS = {name: number for number, name in enumerate(_DAYS)} | {"Sonnabend": 5}
 _MONTHS = word_lists("patterns")["month"][0].split("|")
 _LEAP_YEAR = 2024  # which has all days
-
-
-def _weekday(name: str) -> int:
-    return _DAYS.index("Samstag" if name == "Sonnabend" else name)
 
 
 def _dates(_: _People, text: Text) -> _Problems:
@@ -203,19 +197,19 @@ def _dates(_: _People, text: Text) -> _Problems:
             yield Span(*match.span()), ""
         elif match["weekday"] and match["year"]:
             weekday = date(year, month, day).weekday()
-            if weekday != _weekday(match["weekday"]):
+            if weekday != _WEEKDAYS[match["weekday"]]:
                 yield Span(*match.span()), _DAYS[weekday]
     years = (match for match in pattern("from year to year").finditer(text.raw) if match[1] > match[2])
     for match in (*pattern("impossible time").finditer(text.raw), *years):
         yield Span(*match.span()), ""
-    days = [(match.start(), match[0]) for match in pattern("name of a day").finditer(text.raw)]
+    days = list(pattern("name of a day").finditer(text.raw))
     for match in pattern("later day").finditer(text.raw):
         later = number_value(match["days"])[0] if match["days"] else 1
-        sentence, here = text.raw.rfind(". ", 0, match.start()) + 1, (match.start(), "")
-        first, last = bisect_left(days, (sentence, "")), bisect_left(days, here)
-        before = days[first:last] or days[:first]  # of the sentence, or else of the text
-        if len(before) == 1 and later and (_weekday(before[0][1]) + later - _weekday(match["day"])) % 7:
-            yield Span(*match.span()), before[0][1]
+        sentence = text.raw.rfind(". ", 0, match.start()) + 1
+        before = [day for day in days if day.start() < match.start()]
+        before = [day for day in before if day.start() >= sentence] or before
+        if len(before) == 1 and later and (_WEEKDAYS[before[0][0]] + later - _WEEKDAYS[match["day"]]) % 7:
+            yield Span(*match.span()), before[0][0]
 
 
 _HALF_DAY = 12 * 60  # minutes: 9 bis 2 Uhr are five hours
@@ -233,7 +227,7 @@ def _durations(_: _People, text: Text) -> _Problems:
             continue
         low, high = number_range(value, sentence.text[: lasting[0].start()])
         if weeks:
-            days = _weekday(weeks[0][2]) - _weekday(weeks[0][1])
+            days = _WEEKDAYS[weeks[0][2]] - _WEEKDAYS[weeks[0][1]]
             possible = [float(days + more) for more in (0, 1, 7, 8, 14, 15)]
         else:
             one = 60 if lasting[0][2].startswith("Stunde") else 1

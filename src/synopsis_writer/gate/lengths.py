@@ -4,21 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from synopsis_writer.gate import cast
-from synopsis_writer.gate.cast import Name, calling, callings, kin, nominative, occupation, parse_name
+from synopsis_writer.gate.cast import Kin, Name, calling, callings, kin, nominative, occupation, parse_name
 from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.lexicon import TITLES, own_words, stem
 from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.numbers import read_numbers
-from synopsis_writer.gate.text import (
-    DETERMINERS,
-    NAME,
-    Span,
-    Text,
-    analyse,
-    is_noun,
-    lower_words,
-    word_parts,
-)
+from synopsis_writer.gate.text import DETERMINERS, NAME, Span, Text, analyse, is_noun, lower_words, word_parts
 from synopsis_writer.synopsis import Character, Synopsis
 
 _MOST_PROBLEMS = 5  # in one message
@@ -54,9 +45,9 @@ class _Story:
     def person(self, name: str) -> Character | None:
         """Return the one person whom a name, or a part of it, means."""
         parts = {*lower_words(name)} - TITLES
-        known = [(person, {*lower_words(person.name)} - TITLES) for person in self.people]
-        fitting = [person for person, whole in known if parts <= whole or whole <= parts]
-        return fitting[0] if len(fitting) == 1 else None
+        wholes = [{*lower_words(person.name)} - TITLES for person in self.people]
+        fitting = [number for number, whole in enumerate(wholes) if parts <= whole or whole <= parts]
+        return self.people[fitting[0]] if len(fitting) == 1 else None
 
 
 def lengths(subject: Subject) -> Finding | None:
@@ -145,12 +136,10 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
 
 def _is_turned(word: str, who: Name, told: Mapping[Name, Mapping[str, str]], story: _Story) -> bool:
     """Whether a word makes a child of the story a parent, of whom it has no child, or the other way round."""
-    named = kin(word)
-    own = {known for other in told[who] if (known := kin(other))}
-    if named is None or not named.end or named in own or named._replace(end=-named.end) not in own:
+    own, named = {kin(other) for other in told[who]}, kin(word)
+    if named is None or not named.end or named in own or Kin(named.line, -named.end) not in own:
         return False
-    others = story.words - told[who].keys()
-    others = others.union(*(words for person, words in told.items() if person != who))
+    others = (story.words - told[who].keys()).union(*(told[person] for person in told if person != who))
     return all((known := kin(other)) is None or known.end != -named.end for other in others)
 
 
@@ -162,8 +151,7 @@ def _numbers(text: Text, story: _Story) -> _Problems:
         same = [(each, in_days) for each, in_days in known if days.unit and in_days.unit == days.unit]
         if any(days.agrees(other) for _, other in (same or (() if number.unit else known))):
             continue
-        alike = [each for each, _ in same if each.unit == number.unit]
-        alike = alike or [
+        alike = [each for each, _ in same if each.unit == number.unit] or [
             each
             for each, _ in same
             if each.value == number.value or {each.value % 1, number.value % 1} != {0}

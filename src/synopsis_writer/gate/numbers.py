@@ -10,15 +10,12 @@ from synopsis_writer.gate.text import Span
 
 
 class Number(NamedTuple):
-    """A number that is at least `low` and at most `high`, and the stem of what it counts.
-
-    The unit is empty where that is not clear.
-    """
+    """A number that is at least `low` and at most `high`."""
 
     value: float
     low: float
     high: float
-    unit: str
+    unit: str  # the stem of what it counts; empty where that is not clear
     span: Span
 
     @property
@@ -36,23 +33,20 @@ class Number(NamedTuple):
 _CLOSE = 1 + 1e-9
 _DAY = stem("tag")
 _DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most
-    stem(unit): days
-    for unit, days in {
-        "sekunde": (1 / 86_400, 1 / 86_400),
-        "minute": (1 / 1_440, 1 / 1_440),
-        "stunde": (1 / 24, 1 / 24),
-        "tag": (1, 1),
-        "woche": (7, 7),
-        "monat": (28, 31),
-        "jahr": (360, 366),
-    }.items()
+    stem("sekunde"): (1 / 86_400, 1 / 86_400),
+    stem("minute"): (1 / 1_440, 1 / 1_440),
+    stem("stunde"): (1 / 24, 1 / 24),
+    _DAY: (1, 1),
+    stem("woche"): (7, 7),
+    stem("monat"): (28, 31),
+    stem("jahr"): (360, 366),
 }
 _ABOUT = {"about": (0.85, 1.15), "more than": (1.0, 1.25), "less than": (0.8, 1.0)}  # `gut` means 42, not 60
 _HALF_AN_HOUR = 0.5
 _BEFORE = 24  # characters that hold what says that a number is about right
 _SIGNS = {"€": "euro", "%": stem("prozent")}
-_MULTIPLES = {"dutzend": 12, "tausend": 1e3} | dict.fromkeys(("million", "millionen"), 1e6)
-_MULTIPLES |= dict.fromkeys(("milliarde", "milliarden"), 1e9)
+_MULTIPLES = {"dutzend": 12, "tausend": 1e3, "million": 1e6, "millionen": 1e6}
+_MULTIPLES |= {"milliarde": 1e9, "milliarden": 1e9}
 _FARTHEST = 4  # tokens from a number to what it counts
 
 
@@ -99,10 +93,8 @@ def number_value(token: str) -> tuple[float | None, str]:
     if token[0].isdigit():
         digits = re.sub(r"\s", "", token).rstrip(".").replace(":", ".")
         digits = digits.replace(".", "") if pattern("thousands").fullmatch(digits) else digits
-        try:
-            return float(digits.replace(",", ".")), ""
-        except ValueError:
-            return None, ""  # a date
+        digits = digits.replace(",", ".")
+        return (float(digits) if re.fullmatch(r"\d+(?:\.\d+)?", digits) else None), ""  # or it is a date
     word, unit = token.lower().replace("dreissig", "dreißig"), ""
     if (match := pattern("what is counted").fullmatch(word)) and match[1]:
         word, unit = match[1], stem(match[2])
@@ -114,10 +106,8 @@ def number_value(token: str) -> tuple[float | None, str]:
     return (None if None in parts else (parts[0] or 0) * 1000 + (parts[1] or 0)), unit
 
 
-_ONES = (
-    "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
-    "siebzehn achtzehn neunzehn"
-).split()
+_ONES = "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
+_ONES += "dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn".split()
 _TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
 _ODD_ORDINALS = {"dritt": 3, "siebt": 7, "acht": 8}
 _CASES = "e en er es em".split()
