@@ -270,10 +270,10 @@ class Remembering:
 
     embedder: E5Embedder
     kept: dict[tuple[str, ...], Vectors] = field(default_factory=dict)
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        return self.embedder.name
+    def __post_init__(self) -> None:
+        self.name = self.embedder.name
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         key = tuple(lines)

@@ -25,7 +25,6 @@ from synopsis_writer.gate.copies import (
     FingerprintIndex,
     Fingerprints,
     fingerprints,
-    hash_texts,
     name_forms,
     run_hashes,
     shared_runs,
@@ -134,7 +133,8 @@ class Variety:
         text, candidates = synopsis.text, self._candidates(features.fingerprints)
         people = [name for names in candidates.values() for name in names]
         names = name_forms((*features.people, *people, *cast_names(show)))
-        runs, *others = hash_texts([text, *map(self._read, candidates)], names)
+        texts = [text, *map(self._read, candidates)]
+        runs, *others = (run_hashes(lower_words(each), names) for each in texts)
         for row, other in zip(candidates, others, strict=True):
             shared = shared_runs(runs, other)
             share = sum(map(len, shared)) / max(1, len(runs))

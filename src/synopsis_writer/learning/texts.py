@@ -118,14 +118,11 @@ class OwnText:
                 is_genitive = not name.lower().endswith(full.name.last)
                 found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
         parts = {part.lower() for name in found for part in name.split()}
+        known = {*parts, *text.counts, *given}
         for index, word in enumerate(text.words):
-            name = cast.nominative(word.lower, {*parts, *text.counts, *given})
-            if (
-                text.tags[index] != NAME
-                or not word.form[0].isupper()
-                or name in parts
-                or len(name) < _SHORTEST
-            ):
+            name = cast.nominative(word.lower, known)
+            is_name = text.tags[index] == NAME and word.form[0].isupper() and len(name) >= _SHORTEST
+            if not is_name or name in parts:
                 continue
             is_first = index == text.sentences[word.sentence].first
             is_thing = not is_first and text.words[index - 1].lower in _BEFORE_THINGS | _ARTICLES
