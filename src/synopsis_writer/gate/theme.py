@@ -14,17 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from synopsis_writer.gate import lexicon
 from synopsis_writer.gate.embeddings import embedded_sentences, lines_of
 from synopsis_writer.gate.finding import Finding, Level, Subject, judged
-from synopsis_writer.gate.lexicon import (
-    LONGEST_WORD,
-    SHORTEST_CONTENT,
-    commonness,
-    compound_parts,
-    is_content,
-    is_function_word,
-    word_lists,
-)
 from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.text import Text, lower_words, word_parts
 
@@ -76,12 +68,10 @@ _CASES = ("", "em", "en", "er", "es", "e", "n", "s", "in")
 
 
 class _Told(NamedTuple):
-    """A text's words, by their keys."""
+    """A text's words."""
 
     words: Collection[str]
-    roots: Mapping[str, list[str]]
-    skeletons: Mapping[str, list[str]]
-    groups: Mapping[int, list[str]]  # of synonyms
+    by_key: Mapping[str | int, list[str]]  # by root, skeleton, and number of a group of synonyms
     folded: Mapping[str, str]  # each word without umlauts, and as it is
 
 
@@ -187,7 +177,7 @@ def theme_words(line: str) -> list[str]:
     """Return the distinct content words of a theme, as they are written; or all words."""
     words = list(dict.fromkeys(word_parts(line)))
     light = _listed("light")
-    return [word for word in words if is_content(word.lower()) and word.lower() not in light] or words
+    return [word for word in words if lexicon.is_content(word.lower()) and word.lower() not in light] or words
 
 
 def _match(word: str, told: _Told) -> float:
@@ -196,17 +186,15 @@ def _match(word: str, told: _Told) -> float:
     if word in told.words:
         return _SAME * weight
     key = root(word)
-    found = [(_DERIVED, other) for other in told.roots.get(key, ())]
-    found += [(_WITHIN, word) for other, word in told.folded.items() if _holds(other, key)]
-    found += [(_ABLAUT, other) for other in told.skeletons.get(_skeleton(word), ())]
-    found += [(_SYNONYM, other) for group in _groups().get(key, ()) for other in told.groups.get(group, ())]
-    found += [(_SYNONYM, other) for synonym in _synonyms(word) for other in told.roots.get(synonym, ())]
-    for part in compound_parts(word):
+    keys: list[tuple[float, str | int]] = [(_DERIVED, key), (_ABLAUT, _skeleton(word))]
+    keys += ((_SYNONYM, synonym) for synonym in (*_groups().get(key, ()), *_synonyms(word)))
+    found = [(_WITHIN, word) for other, word in told.folded.items() if _holds(other, key)]
+    for part in lexicon.compound_parts(word):
         short = root(part)
-        if short in told.roots or any(_holds(other, short) for other in told.folded):
+        if short in told.by_key or any(_holds(other, short) for other in told.folded):
             found.append((_PART, part))
-        others = (other for group in _groups().get(short, ()) for other in told.groups.get(group, ()))
-        found += [(_SYNONYM_OF_PART, other) for other in others]
+        keys += ((_SYNONYM_OF_PART, group) for group in _groups().get(short, ()))
+    found += ((grade, other) for grade, key in keys for other in told.by_key.get(key, ()))
     return max((grade * min(weight, _weight(other)) for grade, other in found), default=0.0)
 
 
@@ -217,20 +205,20 @@ def _holds(word: str, key: str) -> bool:
 
 
 def _told(text: Text) -> _Told:
-    words = {part for form in text.counts for part in word_parts(form) if len(part) <= LONGEST_WORD}
-    light = _listed("light")
-    telling = [word for word in words - light if len(word) >= _SHORTEST_ROOT and not is_function_word(word)]
-    roots: defaultdict[str, list[str]] = defaultdict(list)
-    skeletons: defaultdict[str, list[str]] = defaultdict(list)
-    groups: defaultdict[int, list[str]] = defaultdict(list)
+    words = {part for form in text.counts for part in word_parts(form) if len(part) <= lexicon.LONGEST_WORD}
+    light, groups = _listed("light"), _groups()
+    telling = [
+        word for word in words - light if len(word) >= _SHORTEST_ROOT and not lexicon.is_function_word(word)
+    ]
+    by_key: defaultdict[str | int, list[str]] = defaultdict(list)
     for word in telling:
-        roots[root(word)].append(word)
-        skeletons[_skeleton(word)].append(word)
-        for key in (root(word), *map(root, compound_parts(word))):
-            for group in _groups().get(key, ()):
-                groups[group].append(word)
-    skeletons.pop("", None)
-    return _Told(words, roots, skeletons, groups, {word.translate(_FOLD): word for word in telling})
+        by_key[root(word)].append(word)
+        by_key[_skeleton(word)].append(word)
+        for key in (root(word), *map(root, lexicon.compound_parts(word))):
+            for group in groups.get(key, ()):
+                by_key[group].append(word)
+    by_key.pop("", None)
+    return _Told(words, by_key, {word.translate(_FOLD): word for word in telling})
 
 
 @lru_cache(maxsize=100_000)
@@ -246,9 +234,9 @@ def root(word: str) -> str:
 
 
 def _skeleton(word: str) -> str:
-    """Return the consonants of a word with at least four: vrschwg for verschweigt and verschwieg."""
+    """Return the consonants of a word with at least four: -vrschwg for verschweigt and verschwieg."""
     consonants = _VOWELS.sub("", root(word))
-    return consonants if len(consonants) >= _LEAST_ROOT else ""
+    return f"-{consonants}" if len(consonants) >= _LEAST_ROOT else ""
 
 
 def _bases(word: str) -> set[str]:
@@ -258,8 +246,8 @@ def _bases(word: str) -> set[str]:
 @lru_cache(maxsize=100_000)
 def _weight(word: str) -> float:
     """Return how much a lower-case word tells: rare ones most, those of every such story little."""
-    bases = (base for base in _bases(word) if len(base) >= SHORTEST_CONTENT or base == word)
-    frequency = max(map(commonness, bases))
+    bases = (base for base in _bases(word) if len(base) >= lexicon.SHORTEST_CONTENT or base == word)
+    frequency = max(map(lexicon.commonness, bases))
     weight = min(max(_RAREST - frequency, _RARITY[0]), _RARITY[1]) if frequency else _UNKNOWN
     return weight * (_EVERYDAY if root(word) in _listed("everyday") else 1.0)
 
@@ -267,7 +255,7 @@ def _weight(word: str) -> float:
 @cache
 def _listed(heading: str) -> frozenset[str]:
     """Return the words below a heading of `gate/data/synonyms.txt`; of everyday words the roots."""
-    words = (word for line in word_lists("synonyms")[heading] for word in line.split())
+    words = (word for line in lexicon.word_lists("synonyms")[heading] for word in line.split())
     return frozenset(words if heading == "light" else map(root, words))
 
 
@@ -275,7 +263,7 @@ def _listed(heading: str) -> frozenset[str]:
 def _groups() -> Mapping[str, set[int]]:
     """Return the numbers of the groups of synonyms that each root is in."""
     groups: defaultdict[str, set[int]] = defaultdict(set)
-    for number, line in enumerate(word_lists("synonyms")["groups"]):
+    for number, line in enumerate(lexicon.word_lists("synonyms")["groups"]):
         for word in line.split():
             groups[root(word)].add(number)
     return dict(groups)
