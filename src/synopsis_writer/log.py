@@ -1,6 +1,5 @@
 """The run log: runs, attempts and versions of texts in SQLite, recorded as they come; runs are replayed."""
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -526,11 +525,13 @@ class Recording:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Record the error that ended the run, if one did."""
+        from asyncio import CancelledError
+
         with contextlib.suppress(ValueError):  # dropped amid the work, by another task
             RUN.reset(self._outer)
         if error is None:
             return
-        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        if isinstance(error, KeyboardInterrupt | CancelledError):
             self.end("interrupted")
             is_listed = self._log is not None and self._log.is_in_file and self.run.command != BATCH
             if self.attempts and is_listed:

@@ -73,7 +73,6 @@ def check(
         path = houses.accept_words(settings, accept_word)
         status(f"{path}: knows {', '.join(accept_word)}")
     opened = workspace.open_workspace(settings)
-    opened.gate.warm_up()
     given = {**vars(text), "air_date": air_date}
     brief = {name: value for name, value in given.items() if value is not None}
     render = _RENDERERS["json" if json else report]

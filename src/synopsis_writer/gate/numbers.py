@@ -22,7 +22,7 @@ class Number(NamedTuple):
     def in_days(self) -> "Number":
         """A duration in days; any other number as it is."""
         least, most = _DAYS.get(self.unit, (1, 1))
-        unit = _DAY if self.unit in _DAYS else self.unit
+        unit = "tag" if self.unit in _DAYS else self.unit
         return self._replace(low=self.low * least, high=self.high * most, unit=unit)
 
     def agrees(self, other: "Number") -> bool:
@@ -31,20 +31,19 @@ class Number(NamedTuple):
 
 
 _CLOSE = 1 + 1e-9
-_DAY = stem("tag")
-_DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most
-    stem("sekunde"): (1 / 86_400, 1 / 86_400),
-    stem("minute"): (1 / 1_440, 1 / 1_440),
-    stem("stunde"): (1 / 24, 1 / 24),
-    _DAY: (1, 1),
-    stem("woche"): (7, 7),
-    stem("monat"): (28, 31),
-    stem("jahr"): (360, 366),
+_DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most, by the unit's stem
+    "sekund": (1 / 86_400, 1 / 86_400),
+    "minut": (1 / 1_440, 1 / 1_440),
+    "stund": (1 / 24, 1 / 24),
+    "tag": (1, 1),
+    "woch": (7, 7),
+    "monat": (28, 31),
+    "jahr": (360, 366),
 }
 _ABOUT = {"about": (0.85, 1.15), "more than": (1.0, 1.25), "less than": (0.8, 1.0)}  # `gut` means 42, not 60
 _HALF_AN_HOUR = 0.5
 _BEFORE = 24  # characters that hold what says that a number is about right
-_SIGNS = {"€": "euro", "%": stem("prozent")}
+_SIGNS = {"€": "euro", "%": "prozent"}
 _MULTIPLES = {"dutzend": 12, "tausend": 1e3, "million": 1e6, "millionen": 1e6}
 _MULTIPLES |= {"milliarde": 1e9, "milliarden": 1e9}
 _FARTHEST = 4  # tokens from a number to what it counts

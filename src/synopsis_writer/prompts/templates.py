@@ -5,13 +5,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import printable
-from synopsis_writer.document import read_document, read_text
+from synopsis_writer.document import Document, read_document, read_text
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.features import Avoid, kind_wording
@@ -53,7 +53,12 @@ class Template:
     version: str  # as its front matter says
     hash: str  # the first 12 hex digits of the SHA-256 of its text
     source: str
-    compiled: "CompiledTemplate"
+    compile: Callable[[], "CompiledTemplate"]
+
+    @cached_property
+    def compiled(self) -> "CompiledTemplate":
+        """What renders it."""
+        return self.compile()
 
     def render(self, **fields: object) -> str:
         """Return the text of one turn; TemplateError where it uses what it may not, or is endless."""
@@ -324,8 +329,6 @@ def copy_templates(folder: Path) -> list[Path]:
 
 def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] = frozenset()) -> Template:
     """Load and check one template, which bears its file's name and must use the fields `needed`."""
-    from jinja2 import TemplateSyntaxError, meta
-
     try:
         document = read_document(path)
     except FileError as error:
@@ -337,7 +340,19 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
     if document.meta.get("name") != name or not isinstance(version, int | str):
         where = document.location("name")
         raise TemplateError(f"{where}: the front matter must say 'name: {name}' and a 'version'")
-    offset = document.first_line
+    fields = (needed, optional)
+    template = Template(
+        name, str(version), _hash(document.text), document.text, partial(_compiled, document, *fields)
+    )
+    if path.parent != shipped("prompts"):  # the program's own are right, and who only checks needs none
+        _ = template.compiled
+    return template
+
+
+def _compiled(document: Document, needed: frozenset[str], optional: frozenset[str]) -> "CompiledTemplate":
+    from jinja2 import TemplateSyntaxError, meta
+
+    path, offset = document.path, document.first_line
     try:
         tree = _environment().parse(document.text)
         used = meta.find_undeclared_variables(tree)
@@ -353,7 +368,7 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
         raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {known}")
     if missing := sorted(needed - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
-    return Template(name, str(version), _hash(document.text), document.text, compiled)
+    return compiled
 
 
 # What a template may be made of: it can neither multiply, recurse nor call, so that no text is endless.
