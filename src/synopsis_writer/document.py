@@ -22,6 +22,10 @@ from synopsis_writer.storage.files import MOST_BYTES, read_input
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_MERGE = "tag:yaml.org,2002:merge"
+_DATE_LENGTH = len("2025-04-22")
+
 MOST_LEVELS = 20
 _DEEPEST = 6  # levels of fields whose lines are looked up
 _MOST_EVENTS = 200_000
@@ -206,11 +210,6 @@ def _scalar_value(kind: str, text: str) -> Any:
     return date.fromisoformat(text) if kind == "timestamp" and len(text) == _DATE_LENGTH else text
 
 
-_CONSTRUCTOR = yaml.constructor.SafeConstructor()
-_MERGE = "tag:yaml.org,2002:merge"
-_DATE_LENGTH = len("2025-04-22")
-
-
 def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
     """Read a TOML file, at most 20 levels deep; raises FileError, and ValueError where it is not TOML."""
     text = read_text(path)
@@ -281,10 +280,7 @@ class _NotPlainError(Exception):
 
 
 def format_yaml(data: Mapping[str, Any]) -> str:
-    """Return `data` as readable YAML, as PyYAML writes it: in order, umlauts unescaped, long lines unbroken.
-
-    PyYAML itself takes five times as long, and a batch may be exported to 100,000 files.
-    """
+    """Return `data` as PyYAML writes it, umlauts unescaped, long lines unbroken, in a fifth of its time."""
     try:
         return "".join(_block_lines(data, "")) or "{}\n"
     except (_NotPlainError, TypeError):  # or a value that cannot be hashed

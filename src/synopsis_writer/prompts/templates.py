@@ -140,11 +140,9 @@ class Prompts:
             str(number): {"Strang": paragraph.storyline, "Text": paragraph.text}
             for number, paragraph in enumerate(synopsis.paragraphs, start=1)
         }
-        people = [f"{person.name}: {person.role}" for person in synopsis.characters]
-        text = {"Titel": synopsis.title, "Logline": synopsis.logline, "Figuren": people, "Absätze": numbered}
         request = template.render(
             brief=brief_block(brief),
-            text=json_block(text),
+            text=json_block({**_head(synopsis), "Absätze": numbered}),
             wish=json_block(wish),
             paragraphs=list(paragraphs),
             only=only or "",
@@ -200,24 +198,13 @@ class Prompts:
             asked = request.render(brief=shown, rules=rules, avoid="")
             messages += [Message("user", asked), Message("assistant", answer)]
         messages.append(Message("user", request.render(brief=block, rules=rules, avoid=avoid_block(avoid))))
-        return Prompt(
-            tuple(messages),
-            name,
-            f"system {system.version}, {name} {request.version}",
-            _hash(system.hash + request.hash),
-            tuple(example_id for example_id, _, _ in shots),
-        )
+        version, ids = f"system {system.version}, {name} {request.version}", tuple(shot[0] for shot in shots)
+        return Prompt(tuple(messages), name, version, _hash(system.hash + request.hash), ids)
 
 
 def _continued(base: Prompt, template: Template, messages: tuple[Message, ...]) -> Prompt:
-    """Return a prompt whose last turn is rendered from one more template."""
-    return replace(
-        base,
-        messages=messages,
-        name=template.name,
-        version=f"{base.version}, {template.name} {template.version}",
-        hash=_hash(base.hash + template.hash),
-    )
+    version, digest = f"{base.version}, {template.name} {template.version}", _hash(base.hash + template.hash)
+    return replace(base, messages=messages, name=template.name, version=version, hash=digest)
 
 
 def _hash(text: str) -> str:
@@ -250,13 +237,13 @@ def brief_block(brief: Brief, outline: Outline | None = None, rules: Rules | Non
     if rules is not None:
         data |= {"Zweck der Form": rules.purpose, "Regeln der Form": list(rules.form)}
     if outline is not None:
-        data["Plan"] = {
-            "Titel": outline.title,
-            "Logline": outline.logline,
-            "Figuren": [f"{person.name}: {person.role}" for person in outline.characters],
-            "Szenen": list(outline.beats),
-        }
+        data["Plan"] = {**_head(outline), "Szenen": list(outline.beats)}
     return json_block(data)
+
+
+def _head(planned: Synopsis | Outline) -> dict[str, object]:
+    people = [f"{person.name}: {person.role}" for person in planned.characters]
+    return {"Titel": planned.title, "Logline": planned.logline, "Figuren": people}
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -282,11 +269,11 @@ def json_block(data: object) -> str:
     return _STRING.sub(lambda string: _escape(string[0]), json.dumps(data, ensure_ascii=False, indent=2))
 
 
-_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>[]{}|`"})
-
-
 def _escape(text: str) -> str:
     return text.translate(_ESCAPES)
+
+
+_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>[]{}|`"})
 
 
 def outline_of(example: Example) -> str | None:
@@ -446,11 +433,8 @@ def template_texts(folder: Path) -> dict[str, str]:
     texts = {}
     for path in _hashed_files(folder):
         name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-        texts[printable(name)] = _LINE_END.sub("\n", read_input(path).decode("utf-8-sig", "replace"))
+        texts[printable(name)] = re.sub("\r\n?", "\n", read_input(path).decode("utf-8-sig", "replace"))
     return texts
-
-
-_LINE_END = re.compile("\r\n?")
 
 
 def _hashed_files(folder: Path) -> Iterator[Path]:
