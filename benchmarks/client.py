@@ -60,7 +60,7 @@ async def cpu(work: Callable[[Example], Awaitable[object]]) -> float:
 
 def show_of(writer: Writer, example: Example) -> Show:
     """Return the example's show."""
-    return writer.find_show(example.brief.show)
+    return writer.workspace.find_show(example.brief.show)
 
 
 async def whole_write(example: Example, client: ModelClient, writer: Writer, log: RunLog, out: Path) -> None:
@@ -70,9 +70,7 @@ async def whole_write(example: Example, client: ModelClient, writer: Writer, log
     name, created = new_run()
     author = ModelAuthor(client, writer.workspace.prompts, prompt, Limits())
     with Recording(log, Run(name, "write", created, brief, MODEL)) as recording:
-        result = await write(
-            author, Judge(brief, show, writer.workspace.gate), attempts=1, recorder=recording
-        )
+        result = await write(author, Judge(brief, show, writer.workspace.gate.examine), recording, attempts=1)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gate import CORPUS
 from benchmarks.table import Row, print_table
@@ -34,12 +35,10 @@ class TimedGate:
     writer: Writer
     seconds: float = 0.0
 
-    async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...]:
+    async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
         """Check a synopsis."""
         started = time.perf_counter()
-        findings = await self.writer.examine(synopsis, brief, show, truncated=truncated)
+        findings = await self.writer.examine(synopsis, brief, show, **more)
         self.seconds += time.perf_counter() - started
         return findings
 
@@ -62,7 +61,8 @@ async def measure(examples: Sequence[Example], folder: Path) -> tuple[list[float
             meta = {"brief": example.brief.as_data(), **example.synopsis.front_matter()}
             path = folder / f"{number}.md"
             path.write_text(format_document(meta, example.synopsis.text), encoding="utf-8")
-            writer.examiner = gate = TimedGate(writer)
+            gate = TimedGate(writer)
+            writer.examiner = gate.examine
             started = time.perf_counter()
             revised = await writer.revise(path, "Ein Satz mehr im ersten Absatz")
             if revised.is_accepted:

@@ -142,7 +142,7 @@ async def _embedded_rows(writer: Writer, client: EmbeddedClient) -> list[Row]:
 
 def apart(writer: Writer, name: str, form: str) -> tuple[Brief, Brief]:
     """Return two briefs for one show and form whose themes choose different examples."""
-    show = writer.find_show(name)
+    show = writer.workspace.find_show(name)
     briefs = {
         writer.select(brief)[-1].example.id: brief
         for example in writer.workspace.pool.examples

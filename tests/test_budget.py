@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from synopsis_writer.drafting import Judge, ModelAuthor, write
 from synopsis_writer.errors import BudgetSpentError, ConnectionFailedError, ModelError, SettingsError
 from synopsis_writer.examples import load_example
+from synopsis_writer.log import Recording
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.limits import Budget, BudgetClient, estimate_tokens
@@ -22,6 +23,7 @@ from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage
 from synopsis_writer.writer import Writer
 from tests.support.loopback import Body, LoopbackServer, Reply
+from tests.test_runlog import RUN
 
 # A prompt of 276 bytes is at most 100 tokens: 276 / 3 + 8. With 100 of the answer a call takes 200 at most.
 ASK = [Message("user", "a" * 276)]
@@ -248,7 +250,7 @@ async def test_a_paid_attempt_stays_when_the_budget_forbids_its_repair() -> None
     author = ModelAuthor(
         BudgetClient(scripted, FREE, budget), workspace.prompts, prompt, Limits(max_tokens=1500)
     )
-    result = await write(author, Judge(good.brief, show, workspace.gate))
+    result = await write(author, Judge(good.brief, show, workspace.gate.examine), Recording(None, RUN))
     assert isinstance(result.error, BudgetSpentError)
     assert isinstance(result.error, ModelError)
     assert result.best is not None

@@ -48,7 +48,13 @@ def prompt_of(workspace: Workspace) -> Prompt:
 async def run(workspace: Workspace, client: ScriptedClient, attempts: int = 3, best_of: int = 1) -> Result:
     show = show_of(workspace)
     author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
-    return await write(author, Judge(GOOD.brief, show, workspace.gate), attempts=attempts, best_of=best_of)
+    return await write(
+        author,
+        Judge(GOOD.brief, show, workspace.gate.examine),
+        Recording(None, RUN),
+        attempts=attempts,
+        best_of=best_of,
+    )
 
 
 async def test_a_good_answer_is_accepted_at_once(workspace: Workspace) -> None:
@@ -188,7 +194,7 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
         prompt_of(workspace),
         Limits(),
     )
-    await write(author, Judge(GOOD.brief, show, workspace.gate), recorder=Taking(None, RUN))
+    await write(author, Judge(GOOD.brief, show, workspace.gate.examine), Taking(None, RUN))
     assert seen == [
         "answered 1 Gern! not judged yet",
         "judged 1 1 False",
@@ -202,7 +208,7 @@ async def test_drafts_that_failed_are_logged(workspace: Workspace, caplog: pytes
     show = show_of(workspace)
     client = ScriptedClient([ConnectionFailedError("weg"), ANSWER, ConnectionFailedError("weg")])
     author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
-    await write(author, Judge(GOOD.brief, show, workspace.gate), best_of=3)
+    await write(author, Judge(GOOD.brief, show, workspace.gate.examine), Recording(None, RUN), best_of=3)
     assert [line for line in caplog.messages if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
 
 
@@ -211,7 +217,13 @@ async def test_earlier_work_is_continued_and_its_attempts_count(workspace: Works
     client = ScriptedClient([NO_QUESTION])
     show = show_of(workspace)
     author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
-    result = await write(author, Judge(GOOD.brief, show, workspace.gate), attempts=3, previous=previous)
+    result = await write(
+        author,
+        Judge(GOOD.brief, show, workspace.gate.examine),
+        Recording(None, RUN),
+        attempts=3,
+        previous=previous,
+    )
     assert [(attempt.number, attempt.passed) for attempt in result.attempts] == [(3, False)]
     asked = client.calls[0].messages
     assert asked[-2].content == "Der letzte Text."
@@ -226,7 +238,7 @@ class KilledGate:
 async def test_an_answer_that_no_gate_could_check_is_saved_with_its_tokens(workspace: Workspace) -> None:
     show = show_of(workspace)
     author = ModelAuthor(ScriptedClient([ANSWER]), workspace.prompts, prompt_of(workspace), Limits())
-    result = await write(author, Judge(GOOD.brief, show, KilledGate()))
+    result = await write(author, Judge(GOOD.brief, show, KilledGate().examine), Recording(None, RUN))
     assert [attempt.answer.text for attempt in result.attempts] == [ANSWER]
     assert result.usage == Usage(100, 50)
     assert result.accepted is None

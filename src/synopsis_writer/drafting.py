@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_yaml, read_fields
 from synopsis_writer.errors import ExampleError, GateRefusedError, ModelError, RequestRefusedError
+from synopsis_writer.gate import fixes
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.fixes import Fix, apply_fixes, counted, fix, listed
 from synopsis_writer.log import Recording
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.prompts.templates import Prompt, Prompts
@@ -43,29 +43,11 @@ class Author(Protocol):
         """
 
 
-class Examiner(Protocol):
-    """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
-
-    def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
-        """Return one finding a check."""
-
-
-@dataclass(frozen=True)
-class ExtendedGate:
-    """Examines by a gate, and by what else can be found in a text."""
-
-    gate: Examiner
-    find: Callable[[Synopsis, Show, Brief], tuple[Finding, ...]]
-
-    async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...]:
-        """Return one finding a check."""
-        findings = self.gate.examine(synopsis, brief, show, truncated=truncated)
-        findings = findings if isinstance(findings, tuple) else await findings
-        return (*findings, *self.find(synopsis, show, brief))
+Findings = tuple[Finding, ...]
+Examine = Callable[..., Findings | Awaitable[Findings]]
+"""Holds a synopsis against its brief and its show, as `Gate.examine` does, here or in another process."""
+Find = Callable[[Synopsis, Show, Brief], Findings]
+"""Finds in a synopsis what the gate does not look for."""
 
 
 class ModelAuthor:
@@ -111,10 +93,7 @@ class ModelAuthor:
                 return
 
     async def plan(self, attempts: int, recorder: Recording) -> Outline:
-        """Ask for an outline, and again with what was wrong, `attempts` times at most.
-
-        Raises GateRefusedError where no answer had the structure of one, and ModelError.
-        """
+        """Ask for an outline, at most `attempts` times; raises GateRefusedError for none, and ModelError."""
         previous: Attempt | None = None
         problem = ""
         for number in range(1, attempts + 1):
@@ -131,7 +110,7 @@ class ModelAuthor:
     async def parts(self, names: Sequence[str]) -> dict[str, Attempt]:
         """Ask for several texts in one answer; return its parts by name, which share what it took.
 
-        There is none where the server refuses so large an answer; raises ModelError.
+        There is none where the server refuses so large an answer.
         """
         _log.info("asking %s for %d lengths in one answer", self.name, len(names))
         messages, limits = self.prompt.messages, self._limits
@@ -151,11 +130,6 @@ class ModelAuthor:
         return parts
 
 
-def titled(synopsis: Synopsis, story: Synopsis) -> Synopsis:
-    """Return a synopsis with the title and the logline of its story."""
-    return synopsis.model_copy(update={"title": story.title, "logline": story.logline})
-
-
 def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) -> Sequence[Message]:
     """Return messages that quote an answer and its problems; the prompt's own where there was none."""
     if previous is None or withheld_because(previous.answer) or not previous.answer.content.strip():
@@ -171,17 +145,16 @@ def longer(limits: Limits) -> Limits:
 async def write(
     author: Author,
     judge: "Judge",
+    recorder: Recording,
     *,
     attempts: int = 3,
     best_of: int = 1,
     previous: Attempt | None = None,
-    recorder: Recording | None = None,
 ) -> Result:
     """Draft, fix, check, and repair until the gate holds or the attempts are used up.
 
-    Of the `best_of` drafts of the first attempt the best by the gate goes on. Where `previous`, an earlier
-    attempt, is gone on from, its number counts; the result holds only new attempts. Raises ModelError where
-    the model failed for good before any attempt was made.
+    Of the `best_of` drafts of the first attempt the best by the gate goes on. The number of `previous`, an
+    earlier attempt to go on from, counts. Raises ModelError where the model failed before any attempt.
     """
     made: list[Attempt] = []
     best = previous
@@ -189,14 +162,13 @@ async def write(
 
     async def draft(number: int, seed: int) -> None:
         async for drafted in author.drafts(number, seed, best):
-            index = recorder.answered(drafted) if recorder else 0
+            index = recorder.answered(drafted)
             try:
                 made.append(await judge(drafted))
             except ModelError as error:  # gates in other processes may be killed; the answer was paid
                 made.append(replace(drafted, problem=str(error)))
                 raise
-            if recorder:
-                recorder.judged(index, made[-1])
+            recorder.judged(index, made[-1])
 
     for number in range(begun + 1, attempts + 1):
         round_ = (number, attempts)
@@ -225,28 +197,34 @@ def _faults(attempt: Attempt) -> tuple[bool, int, int]:
     return attempt.synopsis is None, len(attempt.problems), len(attempt.warnings)
 
 
-def _errors(ends: Sequence[BaseException | None], recorder: Recording | None) -> list[ModelError]:
+def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[ModelError]:
     """Record and return the errors of a model; raise what is none: a bug, or Ctrl-C."""
-    errors = [end for end in ends if isinstance(end, ModelError)]
-    if recorder:
-        for error in errors:
-            recorder.failed(error)
+    errors: list[ModelError] = []
     for end in ends:
-        if end is not None and not isinstance(end, ModelError):
+        if isinstance(end, ModelError):
+            recorder.failed(end)
+            errors.append(end)
+        elif end is not None:
             raise end
     return errors
 
 
 class Judge:
-    """Reads answers to a brief, puts right what code can, and checks them with a gate.
+    """Reads answers to a brief, puts right what code can, but for names, and has the text examined."""
 
-    Names stay as they are spelt; `marks` are the house's quotation marks.
-    """
-
-    def __init__(self, brief: Brief, show: Show, gate: Examiner, marks: str = "„“") -> None:
-        self.brief, self.show, self._gate, self._marks = brief, show, gate, marks
+    def __init__(
+        self,
+        brief: Brief,
+        show: Show,
+        examine: Examine,
+        marks: str = "„“",  # the house's quotation marks
+        finders: Sequence[Find] = (),
+        story: Synopsis | None = None,  # that is told in another length: its title and logline stay
+    ) -> None:
+        self.brief, self.show, self._examine, self._marks = brief, show, examine, marks
+        self._finders, self._story = finders, story
         self._given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))
-        self._fixes: dict[str, tuple[Fix, ...]] = {}  # by the text that came of them
+        self._fixes: dict[str, tuple[fixes.Fix, ...]] = {}  # by the text that came of them
 
     async def __call__(self, attempt: Attempt) -> Attempt:
         """Return an attempt with what its answer holds, and what is found in it."""
@@ -257,8 +235,8 @@ class Judge:
 
     def fix(self, text: str) -> str:
         """Return a text put right."""
-        new, fixes = fix(text, self._marks, self._given)
-        self._fixes[" ".join(new.split())] = fixes
+        new, made = fixes.fix(text, self._marks, self._given)
+        self._fixes[" ".join(new.split())] = made
         return new
 
     async def examine(self, synopsis: Synopsis, attempt: Attempt, *, is_whole: bool = True) -> Attempt:
@@ -268,20 +246,24 @@ class Judge:
         """
         texts = (synopsis.title, synopsis.logline, *(part.text for part in synopsis.paragraphs))
         made = [each for text in texts for each in self._fixes.get(text, ())]
+        if (story := self._story) is not None:
+            synopsis = synopsis.model_copy(update={"title": story.title, "logline": story.logline})
         findings = await self._find(synopsis, attempt)
         more = {each for finding in findings for each in finding.fixes} if is_whole else set()
         if more:
-            synopsis = synopsis.with_text(apply_fixes(synopsis.text, more))
+            synopsis = synopsis.with_text(fixes.apply_fixes(synopsis.text, more))
             findings = await self._find(synopsis, attempt)
-        kinds = counted([*made, *sorted(more)])
+        kinds = fixes.counted([*made, *sorted(more)])
         if kinds:
-            _log.info("attempt %d: fixed %s", attempt.number, listed(kinds))
+            _log.info("attempt %d: fixed %s", attempt.number, fixes.listed(kinds))
         return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
 
-    async def _find(self, synopsis: Synopsis, attempt: Attempt) -> tuple[Finding, ...]:
+    async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
+        story = {"story": self._story} if self._story is not None else {}
         is_cut = attempt.answer.is_truncated
-        findings = self._gate.examine(synopsis, self.brief, self.show, truncated=is_cut)
-        return findings if isinstance(findings, tuple) else await findings
+        found = self._examine(synopsis, self.brief, self.show, truncated=is_cut, **story)
+        findings = found if isinstance(found, tuple) else await found
+        return sum((find(synopsis, self.show, self.brief) for find in self._finders), findings)
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)

@@ -195,7 +195,7 @@ class Reviewer:
             _log.info("review: asking for a repair; %s", " ".join((*best.problems, *best.warnings)))
             number = best.number + 1
             try:
-                repaired = await write(author, judge, attempts=number, previous=best, recorder=recording)
+                repaired = await write(author, judge, recording, attempts=number, previous=best)
             except ModelError as error:
                 _log.warning("review: the repair failed, the text stays as it was: %s", error)
             else:

@@ -11,7 +11,7 @@ import secrets
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -21,23 +21,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 
 from pydantic import BaseModel
 
+from synopsis_writer import drafting, errors
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import Author, Examiner, ExtendedGate, Judge, ModelAuthor, titled
-from synopsis_writer.drafting import write as write_synopsis
-from synopsis_writer.errors import (
-    BriefError,
-    FileError,
-    InputError,
-    ModelError,
-    ReplayError,
-    SettingsError,
-    message_of,
-)
-from synopsis_writer.examples import Example, read_brief
+from synopsis_writer.drafting import Author, Examine, Find, Findings, Judge, ModelAuthor
+from synopsis_writer.examples import read_brief
 from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid, avoid_of, repeated
-from synopsis_writer.gate.finding import Finding, worded
+from synopsis_writer.gate.finding import worded
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.log import BATCH, Lost, OnAttempt, Recording, Replay, Run, RunLog, Version, differences
 from synopsis_writer.models.base import Limits, ModelClient
@@ -113,36 +104,22 @@ class Writer:
     In an `async with` block, and between calls of the methods that end in `_sync`, connections stay open, and
     `rpm`, `tpm` and `calls` hold for all calls together; otherwise each call has a connection of its own. The
     gate runs in a thread of its own. Budget, cache, prices and run log are as in the command.
-
-    Args:
-        settings: all settings; None reads the environment and the config file, with `given` before both.
-        key: the server's key; None takes the environment's or the keyring's.
-        client: asked instead of the model that the settings name; it stays open.
-        budget: money that may be spent, or a ledger that is shared with others.
-        log: where runs are recorded: True is the file in the settings, False is nowhere.
-        command: what the log calls a run.
-        rpm, tpm, calls: requests a minute, tokens a minute, and calls at once; None: no bound.
-        environment: variables to read instead of this process's.
-        given: settings by their names, such as `model`, `base_url`, `house`, `examples`, `prompts`.
-
-    Raises:
-        SettingsError: an unknown or wrong setting.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are keywords
         self,
-        settings: Settings | None = None,
+        settings: Settings | None = None,  # None: those of environment and config file, after `given`
         *,
-        key: str | None = None,
-        client: ModelClient | None = None,
-        budget: Budget | Decimal | str | None = None,
-        log: RunLog | bool = True,
-        command: str = "write",
-        rpm: float | None = None,
-        tpm: float | None = None,
-        calls: int | None = None,
-        environment: Mapping[str, str] | None = None,
-        **given: Any,
+        key: str | None = None,  # the server's; None takes the environment's or the keyring's
+        client: ModelClient | None = None,  # asked instead of the model that the settings name; stays open
+        budget: Budget | Decimal | str | None = None,  # money, or a ledger that is shared with others
+        log: RunLog | bool = True,  # where runs are recorded: True is the file in the settings
+        command: str = "write",  # what the log calls a run
+        rpm: float | None = None,  # requests a minute at most; None: no bound, as for the next two
+        tpm: float | None = None,  # tokens a minute
+        calls: int | None = None,  # calls at once
+        environment: Mapping[str, str] | None = None,  # variables to read instead of this process's
+        **given: Any,  # settings by their names, such as `model`, `base_url`, `house`, `prompts`
     ) -> None:
         self.environment = dict(os.environ if environment is None else environment)
         if key is not None:
@@ -151,10 +128,13 @@ class Writer:
         if settings is None:
             settings = load_settings(given | ({} if ledger else {"budget": budget}), self.environment)
         elif given or (budget is not None and ledger is None):
-            raise SettingsError("settings are given whole, and some by name besides: leave one of both out")
+            raise errors.SettingsError(
+                "settings are given whole, and some by name besides: leave one of both out"
+            )
         self.settings = settings
         self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
-        self.examiner: Examiner | None = None  # judges texts instead of the workspace's gate
+        self.examiner: Examine | None = None  # instead of `examine`
+        self.finders: list[Find] = []  # find in each text what the gate does not look for
         self.is_varied = command in {"write", BATCH}  # a prompt says what of the last texts not to repeat
         self._last_texts: deque[tuple[Brief, Synopsis]] | None = None  # the newest first
         self._client, self._command = client, command
@@ -200,13 +180,9 @@ class Writer:
             **self._pace,
         )
 
-    def find_show(self, name: str) -> Show:
-        """Return the show with this name or alias; an unknown one is logged once, and is a generic show."""
-        return self.workspace.find_show(name)
-
     def resolve(self, brief: Brief) -> tuple[Brief, Show]:
         """Return the brief with its form and its show's canonical name, and the show; raises BriefError."""
-        show, form = self.find_show(brief.show), self.workspace.house.form(brief.named_form)
+        show, form = self.workspace.find_show(brief.show), self.workspace.house.form(brief.named_form)
         return brief.model_copy(update={"show": show.name, "form": form.name}), show
 
     def prompt(
@@ -218,7 +194,7 @@ class Writer:
         avoid: Avoid | None = None,
     ) -> Prompt:
         """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
-        examples = self._examples(brief, exclude)
+        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
         return self.workspace.prompts.synopsis(*self.resolve(brief), examples, outline, avoid)
 
     def avoid(self, brief: Brief) -> Avoid | None:
@@ -232,7 +208,7 @@ class Writer:
             try:
                 if self._has_log:
                     self._last_texts.extend(self.log.last_texts(self.workspace.house.name))
-            except FileError as error:
+            except errors.FileError as error:
                 _log.warning("%s", error)
         return avoid_of(self._last_texts, brief, self.workspace.pool.shows)
 
@@ -240,18 +216,10 @@ class Writer:
         checks = self.workspace.house.form(brief.form).checks
         return checks.get("variety", "error" if self._command == BATCH else "warning")
 
-    def _repeated(self, avoid: Avoid, synopsis: Synopsis, _: Show, brief: Brief) -> tuple[Finding, ...]:
-        finding = repeated(synopsis, avoid)
-        if finding.level == "error":
-            finding = replace(finding, level=self._variety_level(brief))
-        return (worded(finding, analyse(synopsis.text), self.settings.lang),)
-
     def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
         """Return the request for an outline; asks no model."""
-        return self.workspace.prompts.outline(*self.resolve(brief), self._examples(brief, exclude))
-
-    def _examples(self, brief: Brief, exclude: Collection[str]) -> list[Example]:
-        return [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        return self.workspace.prompts.outline(*self.resolve(brief), examples)
 
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
         """Return the examples that a prompt for the brief shows, each with its reason."""
@@ -273,36 +241,24 @@ class Writer:
 
     async def write(
         self,
-        brief: Brief | None = None,
+        brief: Brief | None = None,  # None: `fields` make it, such as `show`, `theme` and `form`
         *,
-        outline: Outline | None = None,
-        best_of: int = 1,
-        seed: int | str | None = None,
-        previous: Attempt | None = None,
-        exclude: Collection[str] = (),
-        sample: int = 0,
-        on_text: Callable[[str], None] | None = None,
-        on_attempt: OnAttempt | None = None,
+        outline: Outline | None = None,  # the plan to follow
+        best_of: int = 1,  # drafts of the first attempt, 1 to 16
+        seed: int | str | None = None,  # of a demo draft; a text stands for a number; None draws one
+        previous: Attempt | None = None,  # an earlier attempt to go on from; its number counts
+        exclude: Collection[str] = (),  # ids of examples that the prompt must not show
+        sample: int = 0,  # which of several texts for one brief this is: each has drafts of its own
+        on_text: Callable[[str], None] | None = None,  # called with the whole answer so far while it grows
+        on_attempt: OnAttempt | None = None,  # called with each attempt that was judged, and its brief
         **fields: Unpack[BriefFields],
     ) -> Result:
         """Draft a synopsis, check it, and repair it until the gate accepts it or the attempts are used up.
 
-        Args:
-            brief: what is asked for; None: `fields` make it.
-            outline: the plan to follow.
-            best_of: drafts of the first attempt, 1 to 16.
-            seed: of a demo draft; a text stands for a number; None draws one.
-            previous: an earlier attempt to go on from; its number counts.
-            exclude: ids of examples that the prompt must not show.
-            sample: which of several texts for one brief this is: each has drafts of its own.
-            on_text: called with the whole answer so far while it grows.
-            on_attempt: called with each attempt that was judged, and its brief.
-            fields: of a brief, such as `show`, `theme` and `form`.
-
         Raises InputError for what cannot be used, and ModelError where the model failed before any answer.
         """
         if not 1 <= best_of <= _MOST_DRAFTS:
-            raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
+            raise errors.InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
         brief, show = await self._open_for(brief, fields)
         avoid = None if self._is_demo else await self._in_thread(partial(self.avoid, brief))
         limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
@@ -321,13 +277,20 @@ class Writer:
             self._last_texts.appendleft((brief, result.accepted))
         return result
 
-    def _judge(
-        self, brief: Brief, show: Show, avoid: Avoid | None = None, gate: Examiner | None = None
-    ) -> Judge:
-        gate = gate or self.examiner or self
+    def _judge(self, brief: Brief, show: Show, avoid: Avoid | None = None, **more: Any) -> Judge:
+        """Return what judges answers to a brief: by the gate, and by what of the last texts they repeat."""
+
+        def find_repeated(last: Avoid, synopsis: Synopsis, _show: Show, _brief: Brief) -> Findings:
+            finding = repeated(synopsis, last)
+            if finding.level == "error":
+                finding = replace(finding, level=self._variety_level(brief))
+            return (worded(finding, analyse(synopsis.text), self.settings.lang),)
+
+        finders = list(self.finders)
         if avoid is not None:
-            gate = ExtendedGate(gate, partial(self._repeated, avoid))
-        return Judge(brief, show, gate, self.workspace.house.quotation_marks)
+            finders.append(partial(find_repeated, avoid))
+        marks = self.workspace.house.quotation_marks
+        return Judge(brief, show, self.examiner or self.examine, marks, finders, **more)
 
     async def _write(
         self,
@@ -339,15 +302,23 @@ class Writer:
         is_reviewed: bool = True,
     ) -> Result:
         """Write what a run is for, and record it; return its result with its prompt and its run."""
-        run = recording.run
+        run, prompt, client = recording.run, None, None
+        if isinstance(author, ModelAuthor):
+            prompt, client = author.prompt, author.client
+        is_wanted = client.is_reviewed if isinstance(client, Replay) else self.settings.review
+        if is_wanted and client is None:
+            _log.info("a demo draft is not reviewed")
         asked: Any = {"previous": previous, "attempts": run.attempts, "best_of": run.best_of}
-        with recording:
-            async with self._reviewer(author) as reviewer:
-                result = await write_synopsis(author, judge, recorder=recording, **asked)
-                if reviewer is not None and is_reviewed:
-                    result = await reviewer.finish(result, author, judge, recording)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(recording)
+            reviewer = None
+            if is_wanted and is_reviewed and client is not None:
+                reviewer = await stack.enter_async_context(self._reviewer(client))
+            result = await drafting.write(author, judge, recording, **asked)
+            if reviewer is not None:
+                result = await reviewer.finish(result, author, judge, recording)
             recording.end(result.outcome, str(result.error) if result.error else None)
-        return replace(result, prompt=_prompt_of(author), run=recording.id, created=run.created)
+        return replace(result, prompt=prompt, run=recording.id, created=run.created)
 
     async def outline(
         self, brief: Brief | None = None, *, seed: int | str | None = None, **fields: Unpack[BriefFields]
@@ -376,27 +347,25 @@ class Writer:
         """Tell an accepted story again in other forms of the house; return one result a form, in their order.
 
         All are asked for in one answer where the model can, and each is repaired on its own. What all lengths
-        of a story share is the `story` of its saved file, or else its `run`. `on_attempt` is as in `write`.
-
-        Raises InputError where the source is no synopsis or the house lacks a form; ModelError as `write`.
+        of a story share is the `story` of its saved file, or else its `run`. Raises as `write`, and
+        InputError where the source is no synopsis or the house lacks a form.
         """
         await self._open()
         story, brief, link = self._story_of(source)
         names = self.other_forms(brief.form, forms)
         house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
-        longest = max(names, key=lambda name: house.form(name).most_words)
         told = {name: self.resolve(brief.model_copy(update={"form": name, **_STORYS_OWN})) for name in names}
-        gate = _Examiner(partial(self.examine, story=story))
+        longest = told[max(names, key=lambda name: house.form(name).most_words)][0]
         async with self._connected() as client:
-            asked = brief if brief.form in house.forms else told[longest][0]
+            asked = brief if brief.form in house.forms else longest
             base = await self._in_thread(partial(self.prompt, asked))
             parts: dict[str, Attempt] = {}
             if len(names) > 1 and not self.is_local:
                 together = ModelAuthor(client, prompts, prompts.lengths(base, story, names), limits)
                 try:
                     parts = await together.parts(names)
-                except ModelError:
-                    with self._recording("lengths", told[longest][0], together):
+                except errors.ModelError:
+                    with self._recording("lengths", longest, together):
                         raise
 
             async def tell(name: str) -> Result:
@@ -405,14 +374,11 @@ class Writer:
                 brief, show = told[name]
                 recording = self._recording("lengths", brief, author, on_attempt)
                 try:
-                    result = await self._write(recording, author, self._judge(brief, show, gate=gate))
-                except ModelError as error:
+                    result = await self._write(recording, author, self._judge(brief, show, story=story))
+                except errors.ModelError as error:
                     run = recording.run
                     result = Result(brief, show, (), None, error, author.prompt, recording.id, run.created)
-                best = result.best
-                if best is not None and best.synopsis is not None:
-                    best = replace(best, synopsis=titled(best.synopsis, story))
-                return replace(result, best=best, story=link)
+                return replace(result, story=link)
 
             results = await asyncio.gather(*map(tell, names))
         failures = [result.error for result in results if result.error and not result.attempts]
@@ -424,13 +390,13 @@ class Writer:
         """Return a synopsis, its brief, and what all lengths of its story share; raises InputError."""
         if isinstance(source, Document):
             brief = read_brief(source)
-            with contextlib.suppress(BriefError):  # its form may be of another house
+            with contextlib.suppress(errors.BriefError):  # its form may be of another house
                 brief, _ = self.resolve(brief)
-            show = self.find_show(brief.show)
+            show = self.workspace.find_show(brief.show)
             story = read_base(Source(source, str(source.path), {}), brief, show, (), Wish())
             link = str(source.meta.get("story") or source.meta.get("run") or "")
         elif source.accepted is None:
-            raise InputError(f"a refused text has no other lengths: {source.reason}")
+            raise errors.InputError(f"a refused text has no other lengths: {source.reason}")
         else:
             story, brief, link = source.accepted, source.brief, source.story or source.run
         digest = hashlib.sha256(story.text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -440,11 +406,11 @@ class Writer:
         """Return the forms, each once, in which a story of the form `told` can be told; raises InputError."""
         if self._is_demo:
             reason = "the packaged model fills gaps in a scaffold and cannot tell a story in another length"
-            raise SettingsError(f"{reason}: name a server's model or a GGUF file with --model")
+            raise errors.SettingsError(f"{reason}: name a server's model or a GGUF file with --model")
         names = [self.workspace.house.form(name).name for name in dict.fromkeys(forms)]
         if not names or told in names:
             reason = f"the text has the form '{told}' already" if names else "no form is named"
-            raise BriefError(f"{reason}: name others, of {', '.join(self.workspace.house.forms)}")
+            raise errors.BriefError(f"{reason}: name others, of {', '.join(self.workspace.house.forms)}")
         return names
 
     async def replay(self, run: str = "last") -> Result:
@@ -457,48 +423,34 @@ class Writer:
         answered = log.attempts(then.id)
         attempts = [attempt for attempt in answered if not attempt.is_review]
         if then.command != "write" or not attempts:
-            raise ReplayError(f"run {then.id} holds no answer to a write: synopsis log show {then.id}")
+            raise errors.ReplayError(f"run {then.id} holds no answer to a write: synopsis log show {then.id}")
         await self._in_thread(lambda: self.workspace)
-        show = self.find_show(then.brief.show)
+        show = self.workspace.find_show(then.brief.show)
         client = Replay(then, answered)
         author: Author = client
         if then.prompt is not None:
             prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await self._write(Recording(None, then), author, self._judge(then.brief, show, then.avoid))
-        changes = differences(attempts, result.attempts)
-        same = "same prompt, same answers, same verdicts."
-        _log.info("replayed %s: %s", then.id, " ".join(changes) or same)
+        changes = " ".join(differences(attempts, result.attempts))
+        _log.info("replayed %s: %s", then.id, changes or "same prompt, same answers, same verdicts.")
         return replace(result, run=then.id)
 
     async def revise(
         self,
-        text: str | Path | Document,
-        note: str | None = None,
+        text: str | Path | Document,  # the text, its file, or a document; front matter may hold its brief
+        note: str | None = None,  # at most 2,000 characters; it is data, and changes no rule of the house
         *,
-        paragraphs: Sequence[int] = (),
-        keep: Sequence[str] = (),
-        only: Literal["title", "logline"] | None = None,
-        variants: int = 1,
-        people: Sequence[str] = (),
+        paragraphs: Sequence[int] = (),  # from 1, those to write anew; the others stay to the letter
+        keep: Sequence[str] = (),  # words that must stay as they are
+        only: Literal["title", "logline"] | None = None,  # the only part to write anew
+        variants: int = 1,  # 1 to 5, asked for together; openings, endings and the first person differ
+        people: Sequence[str] = (),  # of a text that lists none, each as `Name: Rolle`
         on_text: Callable[[str], None] | None = None,
         on_attempt: OnAttempt | None = None,
-        **fields: Unpack[BriefFields],
+        **fields: Unpack[BriefFields],  # of the brief: what changes, or what the text does not say
     ) -> Revised:
         """Have the model write a new version of a text, and repair it as `write` does; see `save_revised`.
-
-        Args:
-            text: the text, its file, or a document; its front matter may hold its brief.
-            note: what is wished, at most 2,000 characters; it is data, and changes no rule of the house.
-            paragraphs: numbers, from 1, of those to write anew; the others stay to the letter.
-            keep: words that must stay as they are.
-            only: the only part to write anew.
-            variants: how many versions, 1 to 5, asked for together; openings, endings and the first person
-                named must differ.
-            people: those of a text that does not list them, each as `Name: Rolle`.
-            on_text: as in `write`.
-            on_attempt: as in `write`.
-            fields: fields of the brief that change, or that the text does not say.
 
         Raises InputError for what cannot be used, also a model that cannot revise, and ModelError as `write`.
         """
@@ -507,12 +459,11 @@ class Writer:
         request = {**wish.as_data(), **changes}
         if not request.keys() - {"keep"}:
             hint = "say what with --note, or change --form, --words or --characters"
-            raise InputError(f"revise: nothing is asked for: {hint}")
+            raise errors.InputError(f"revise: nothing is asked for: {hint}")
         if self._is_demo:
+            reason = "the packaged model only fills gaps of a scaffold, and cannot revise"
             hint = "name one with --model or --base-url, or set OPENAI_API_KEY"
-            raise SettingsError(
-                f"the packaged model only fills gaps of a scaffold, and cannot revise: {hint}"
-            )
+            raise errors.SettingsError(f"{reason}: {hint}")
         if isinstance(text, str):
             text = _as_document(text)
         source = read_source(text) if isinstance(text, Path) else Source(text, str(text.path), {})
@@ -522,9 +473,9 @@ class Writer:
         self._touch(source.document)
         # A text that became an example is neither shown nor a copy of itself.
         itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
-        gate = self.examiner or _Examiner(partial(self.examine, exclude_source="".join(itself[:1])))
+        examine = partial(self.examiner or self.examine, exclude_source="".join(itself[:1]))
         marks = self.workspace.house.quotation_marks
-        reviser = Reviser(base, wish, self.settings.lang, brief, show, gate, marks)
+        reviser = Reviser(base, wish, self.settings.lang, brief, show, examine, marks)
         limits = limits_of(self.settings)
         limits = replace(limits, max_tokens=limits.max_tokens * variants)
 
@@ -551,7 +502,7 @@ class Writer:
         try:
             document = read_source(text).document if isinstance(text, Path) else text
             version = self.log.touch(document, begin=True)
-        except FileError as error:
+        except errors.FileError as error:
             hint = "; it stays, and the new one is saved beside it" if isinstance(text, Path) else ""
             _log.warning("%s%s", error, hint)
             return None
@@ -577,28 +528,19 @@ class Writer:
                 recording.lost(Lost(row.usage - answered, cost))
             recording.end(row.outcome, row.reason or None)
 
-    async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
-        """Return one finding a check, with the arguments of `Gate.examine`, in its thread.
-
-        With the `story` that it tells in another length, title and logline are the story's.
-        """
-        if (story := more.get("story")) is not None:
-            synopsis = titled(synopsis, story)
-        return await self._in_thread(partial(self.workspace.gate.examine, synopsis, brief, show, **more))
+    async def examine(self, *args: Any, **more: Any) -> Findings:
+        """Return what `Gate.examine` does, called in the gate's thread."""
+        return await self._in_thread(partial(self.workspace.gate.examine, *args, **more))
 
     async def check(
         self, text: str | Document, *, fix: bool = False, review: bool = False, **fields: Unpack[BriefFields]
     ) -> Report:
-        """Check any text with the gate.
+        """Check any text with the gate; a document's front matter may hold its brief.
 
-        Args:
-            text: the text, or a document; its front matter may hold its brief.
-            fix: put right what code can before the check; the report has that text.
-            review: have a model read it as a copy editor, too; if that fails, a warning says so.
-            fields: fields of the brief, which go before the front matter's. Without a brief and a `form` the
-                form is the one that fits best.
-
-        Raises InputError where the text is empty, a field breaks a rule, or the house cannot be opened.
+        `fix` puts right what code can before, and the report has that text; `review` has a model read it as a
+        copy editor, too, and a warning says where that fails. `fields` of a brief go before the document's;
+        without a brief and a `form` the form is the one that fits best. Raises InputError where the text is
+        empty, a field breaks a rule, or the house cannot be opened.
         """
         document = _as_document(text) if isinstance(text, str) else text
         checked = self.workspace.fix if fix else self.workspace.check
@@ -609,7 +551,7 @@ class Writer:
         if is_file and self._has_log:
             try:
                 self.log.touch(document)  # an edit by hand is noticed
-            except FileError as error:
+            except errors.FileError as error:
                 _log.info("%s", error)
         return report
 
@@ -621,8 +563,6 @@ class Writer:
         brief = make_brief(**{"show": UNKNOWN, "theme": UNKNOWN, **known, **lengths, "form": report.form})
         show = find_show(self.workspace.pool.shows, brief.show) or generic_show(brief.show)
         async with self._reviewer() as reviewer:
-            if reviewer is None:
-                return report
             with self._recording("check", brief, reviewer.client.name) as recording:
                 page = Page.of(replace(document, text=report.text))
                 answers = await reviewer.read(page, brief, show, recording)
@@ -656,34 +596,32 @@ class Writer:
         With `force` it replaces a file of its name, whose text is a version in the log before that. Where
         that cannot be recorded the file stays, and this one gets a number. Raises FileError.
         """
-        replaced: list[Version] = []
+        replaced: Version | None = None
 
         def record_old(path: Path) -> bool:
-            if path.exists() and (version := self._touch(path)):
-                replaced.append(version)
-            return bool(replaced)
+            nonlocal replaced
+            replaced = self._touch(path) if path.exists() else None
+            return replaced is not None
 
         path = save(force=record_old if force and self._log else force)
         if path is not None and (recorded or replaced):
-            is_plain = path.suffix == ".txt" and result.text
-            new = Document(path, result.front_matter(), result.text)
-            new = read_source(path).document if is_plain else new
-            self._record_saved(result, new, replaced[0] if replaced else None, {})
+            self._record_saved(result, path, replaced, {})
         return path
 
     def _record_saved(
-        self, result: Result, document: Document, parent: Version | None, request: Mapping[str, Any]
+        self, result: Result, path: Path, parent: Version | None, request: Mapping[str, Any]
     ) -> None:
         """Record where a result was saved, and its text as a version; a log that fails is reported."""
         if not (result.run and self._log and result.best is not None):
             return
         model, run = result.best.answer.model, result.run
         try:
-            self.log.saved(result.run, document.path)
-            if document.text:
+            self.log.saved(run, path)
+            if result.text:
+                document = read_source(path).document
                 self.log.add_version(document, "model", parent=parent, model=model, run=run, request=request)
         except Exception as error:  # noqa: BLE001 - a log never costs a text
-            _log.error("%s", message_of(error))
+            _log.error("%s", errors.message_of(error))
 
     def save_revised(self, revised: Revised, folder: Path | None = None) -> list[Path | None]:
         """Save and record the versions that were accepted; return the path of each, None for a refused one.
@@ -706,11 +644,10 @@ class Writer:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
             variant = {} if is_one else {"variant": index + 1}
             name = "" if is_one else f"{old.path.stem} variant {index + 1}"
-            new = revised.version(index)
-            new = replace(new, path=save_version(new, old.path, in_place=in_place, folder=folder, name=name))
-            paths.append(new.path)
+            path = save_version(revised.version(index), old.path, in_place=in_place, folder=folder, name=name)
+            paths.append(path)
             if parent is not None:
-                self._record_saved(result, new, parent, {**revised.request, **variant})
+                self._record_saved(result, path, parent, {**revised.request, **variant})
         return paths
 
     def save_fixed(self, document: Document, report: Report) -> None:
@@ -719,7 +656,7 @@ class Writer:
         parent = self._touch(document)
         if self._log and parent is None:
             hint = "name another log with SYNOPSIS_LOG"
-            raise FileError(f"{document.path}: stays as it is, for it cannot be recorded: {hint}")
+            raise errors.FileError(f"{document.path}: stays as it is, for it cannot be recorded: {hint}")
         write_file(document.path, content)
         if parent is not None:
             new, request = replace(document, text=report.text), {"fixed": list(report.fixed)}
@@ -758,7 +695,7 @@ class Writer:
         if self._opened_log is None:
             try:
                 self._opened_log = RunLog(self.settings.log if self._log else None)
-            except FileError as error:
+            except errors.FileError as error:
                 _log.error("%s; this run is not logged", error)
                 self._opened_log = RunLog(None)
         return self._opened_log
@@ -821,7 +758,9 @@ class Writer:
         if brief is None:
             brief = make_brief(**fields)
         elif fields:
-            raise BriefError(f"a whole brief is given, and '{next(iter(fields))}' besides: leave one out")
+            raise errors.BriefError(
+                f"a whole brief is given, and '{next(iter(fields))}' besides: leave one out"
+            )
         await self._open()
         resolved = self.resolve(brief)
         if not self._is_reported and self._client is None:
@@ -848,7 +787,8 @@ class Writer:
     ) -> Recording:
         """Return what records a run of an author, or of a model of this name that is asked elsewhere."""
         name, created = new_run()
-        if (prompt := _prompt_of(author)) is not None:
+        if isinstance(author, ModelAuthor):
+            prompt = author.prompt
             more |= {"prompt": prompt.name, "version": prompt.version, "prompt_hash": prompt.hash}
             more["examples"] = tuple(prompt.example_ids)
         model = author if isinstance(author, str) else author.name
@@ -864,16 +804,12 @@ class Writer:
         limits: Limits,
         shape: type[BaseModel] = Synopsis,
     ) -> ModelAuthor:
+        """Return who asks a model; the gate loads meanwhile, but beside an embedded model: no room."""
         prompt = await self._in_thread(render)
-        self._warm_gate()
-        return ModelAuthor(client, self.workspace.prompts, prompt, limits, shape)
-
-    def _warm_gate(self) -> None:
-        """Load the gate's word lists while the server writes; beside an embedded model there is no room."""
-        is_hosted = self._client is not None or self.model.kind == "hosted"
-        if not self._is_warm and is_hosted and self.examiner is None:
+        if not self._is_warm and not self.is_local and self.examiner is None:
             self._is_warm = True
             self._executor.submit(self.workspace.gate.warm_up)
+        return ModelAuthor(client, self.workspace.prompts, prompt, limits, shape)
 
     def _demo_author(
         self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int = 0
@@ -891,22 +827,15 @@ class Writer:
         return DemoAuthor(self.settings, brief, outline, show, shows, house, seed + sample)
 
     @contextlib.asynccontextmanager
-    async def _reviewer(self, author: Author | None = None) -> AsyncIterator[Reviewer | None]:
-        """Give who reviews an author's texts, and a replay's if its run was; without an author somebody."""
+    async def _reviewer(self, client: ModelClient | None = None) -> AsyncIterator[Reviewer]:
+        """Give who reviews texts: but in a replay the model named for it, else a client, else ours."""
         settings, named = self.settings, None
-        client = author.client if isinstance(author, ModelAuthor) else None
-        is_wanted = client.is_reviewed if isinstance(client, Replay) else settings.review
-        if author is not None and (client is None or not is_wanted):
-            if is_wanted:
-                _log.info("a demo draft is not reviewed")
-            yield None
-            return
         if settings.review_model and not isinstance(client, Replay):
             changed = settings.model_copy(update={"model": settings.review_model})
             named = resolve_model(changed, self.environment)
         if named.kind == "packaged" if named else client is None and self._is_demo:
             hint = "name a server's model or a GGUF file with --review-model"
-            raise SettingsError(f"the packaged model cannot review a text: {hint}")
+            raise errors.SettingsError(f"the packaged model cannot review a text: {hint}")
         async with contextlib.AsyncExitStack() as stack:
             if named is not None or client is None:
                 client = await stack.enter_async_context(self._connected(model=named))
@@ -934,16 +863,6 @@ class Writer:
 
 # What is a text's own, and not of the other lengths of its story.
 _STORYS_OWN = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
-
-
-@dataclass(frozen=True)
-class _Examiner:
-    examine: Callable[..., Awaitable[tuple[Finding, ...]]]
-
-
-def _prompt_of(author: object) -> Prompt | None:
-    """Return what a model is asked first; None for a demo draft."""
-    return author.prompt if isinstance(author, ModelAuthor) else None
 
 
 def _as_document(text: str) -> Document:

@@ -205,12 +205,12 @@ async def _write(
     run_id: str, number: int, client: CachingClient, writer: Writer, log: RunLog, folder: Path
 ) -> str:
     """Write one brief, and save it; return why it was not saved."""
-    show = writer.find_show(GOOD.brief.show)
+    show = writer.workspace.find_show(GOOD.brief.show)
     prompt = writer.prompt(GOOD.brief)
     run = Run(run_id, "write", datetime.now(UTC), GOOD.brief, client.name)
     author = ModelAuthor(client, writer.workspace.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
     with Recording(log, run) as recording:
-        result = await write(author, Judge(GOOD.brief, show, writer.workspace.gate), recorder=recording)
+        result = await write(author, Judge(GOOD.brief, show, writer.workspace.gate.examine), recording)
         recording.end(result.outcome)
         if isinstance(result.error, UnavailableError):
             raise result.error

@@ -27,7 +27,6 @@ from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive, rows_are
 from synopsis_writer.batch.variety import Arc, Variety, for_gate
 from synopsis_writer.brief import Brief
-from synopsis_writer.drafting import Examiner, ExtendedGate
 from synopsis_writer.errors import BriefError, EngineError, FileError, ModelError, SynopsisError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate, failures
@@ -229,7 +228,8 @@ def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = 
     """Return the index of the accepted texts, completed where a kill left some out."""
     variety = Variety(store.database, store.text, disabled)
     variety.load(
-        (saved.id, saved.synopsis, writer.find_show(saved.brief.show)) for saved in store.unindexed()
+        (saved.id, saved.synopsis, writer.workspace.find_show(saved.brief.show))
+        for saved in store.unindexed()
     )
     return variety
 
@@ -285,13 +285,13 @@ def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> t
 async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop: Stop) -> AsyncIterator[None]:
     """Let a writer's texts be examined with variety, and in so many processes of their own, if any."""
     async with AsyncExitStack() as stack:
-        gate: Examiner = writer
         if workers:
             with stop.shielded():
-                gate = pool = GatePool(writer.settings, workers)
+                pool = GatePool(writer.settings, workers)
             stack.callback(pool.shutdown, cancel_futures=True)  # nobody waits for texts that are left
-        if workers or variety:
-            writer.examiner = ExtendedGate(gate, variety.find) if variety else gate
+            writer.examiner = pool.examine
+        if variety:
+            writer.finders.append(variety.find)
         yield
 
 
@@ -366,7 +366,9 @@ class RowSaver:
                     elif result.error is None:
                         self.store.settle(row.place)
                 if result.outcome == "accepted" and result.synopsis is not None and self.variety is not None:
-                    self.variety.load([(result.id, result.synopsis, self.writer.find_show(row.brief.show))])
+                    self.variety.load(
+                        [(result.id, result.synopsis, self.writer.workspace.find_show(row.brief.show))]
+                    )
         except FileError:
             self.unsaved(result)
             raise
@@ -379,7 +381,7 @@ class RowSaver:
         """Return the row refused, and its answer with the problems, where another is similar by now."""
         if self.variety is None or result.outcome != "accepted" or result.synopsis is None:
             return result
-        show = self.writer.find_show(row.brief.show)
+        show = self.writer.workspace.find_show(row.brief.show)
         refusals = failures(self.variety.find(result.synopsis, show, row.brief))
         if not refusals:
             return result

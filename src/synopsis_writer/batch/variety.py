@@ -321,4 +321,4 @@ class Arc:
         return (*row.brief.beats, *(fact for fact in facts if fact not in row.brief.beats))
 
     def _show(self, brief: Brief) -> str:
-        return self._writer.find_show(brief.show).name
+        return self._writer.workspace.find_show(brief.show).name

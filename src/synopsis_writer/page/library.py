@@ -321,7 +321,7 @@ class Library:
             form = slug(str(text.asked.get("form", "")), 30)
             title, folder = f"{slug(first.stem, 59 - len(form))}-{form}", first.parent
         elif "brief" in document.meta:
-            folder /= self.writer.find_show(str(document.meta["brief"]["show"])).slug
+            folder /= self.writer.workspace.find_show(str(document.meta["brief"]["show"])).slug
         content = format_document(document.meta, document.text)
         return save(content, folder, title, "md", within=self.folder)
 
