@@ -280,7 +280,7 @@ def database(data: bytes) -> None:
                 cache.close()
             else:
                 log = RunLog(path)
-                log.summaries()
+                log.ids()
                 log.runs()
                 log.remove(["x"])
                 log.close()

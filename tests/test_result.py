@@ -61,23 +61,16 @@ def test_an_attempt_recorded_with_its_verdict_alone_has_it_again(attempt: Attemp
     again = Attempt.recorded(
         attempt.number,
         attempt.answer,
-        passed=attempt.passed,
-        problems=attempt.problems,
-        spans=attempt.spans,
+        attempt.problems,
         synopsis=attempt.synopsis,
     )
-    for name in ("number", "passed", "problems", "checks", "spans", "synopsis"):
+    for name in ("number", "passed", "problems", "checks", "synopsis"):
         assert getattr(again, name) == getattr(attempt, name)
 
 
 def test_an_attempt_that_was_recorded_whole_is_the_same_again() -> None:
     findings = [Finding.from_data(finding.as_data()) for finding in REFUSED.findings]
-    assert (
-        Attempt.recorded(
-            1, ANSWER, passed=False, problems=REFUSED.problems, findings=findings, synopsis=SYNOPSIS
-        )
-        == REFUSED
-    )
+    assert Attempt.recorded(1, ANSWER, REFUSED.problems, findings, synopsis=SYNOPSIS) == REFUSED
 
 
 def test_a_refused_synopsis_is_not_saved_among_the_good_ones(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -178,16 +178,16 @@ def test_an_unreadable_run_is_reported_and_can_be_removed(damage: str) -> None:
     assert str(caught.value) == (
         f"run log: run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}"
     )
-    (listed,) = log.summaries()
-    assert listed.id == log.find_id("last") == log.find_id("abc123") == RUN.id
+    assert log.ids() == [log.find_id("last")] == [log.find_id("abc123")] == [RUN.id]
     assert log.remove([RUN.id])
-    assert log.summaries() == []
+    assert log.ids() == []
 
 
 def test_a_time_without_a_zone_is_taken_as_utc() -> None:
     log = filled()
     log._database.execute("UPDATE runs SET created = '2026-11-21T08:00:00'")
-    assert log.summaries()[0].created == RUN.created
+    assert log.ids(before=RUN.created + timedelta(seconds=1)) == [RUN.id]
+    assert log.ids(before=RUN.created) == []
 
 
 def test_what_is_removed_while_another_reads_is_overwritten_when_the_log_is_opened_next(

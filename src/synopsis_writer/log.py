@@ -9,39 +9,24 @@ import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Json, TypeAdapter
+from pydantic import BeforeValidator, Json, PlainSerializer, TypeAdapter
 from rapidfuzz import fuzz
 
+from synopsis_writer import errors
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document, format_document, parse_document
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    FileError,
-    GateRefusedError,
-    ModelError,
-    ReplayError,
-    SynopsisError,
-    message_of,
-)
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
 from synopsis_writer.result import Attempt, Outcome, new_run
-from synopsis_writer.storage.sqlite import (
-    SQLITE_ERRORS,
-    OpenFile,
-    describe,
-    open_database,
-    overwrite,
-    transaction,
-)
+from synopsis_writer.storage import sqlite
 from synopsis_writer.synopsis import Outline, Synopsis, parse
 from synopsis_writer.usage import Cost, Usage, total_cost
 
@@ -66,17 +51,9 @@ class Lost:
     cost: Cost | None
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """The part of a run that can be shown even if the rest cannot be read."""
-
-    id: str
-    created: datetime | None  # None if that cannot be read
-    outcome: str  # as it is stored
-
-
-_STORED: Mapping[Outcome, str] = {"accepted": "done"}  # what logs and `--json` have always called it
-_OUTCOMES = {stored: outcome for outcome, stored in _STORED.items()}
+def stored(outcome: Outcome) -> str:
+    """Return an outcome as logs and `--json` have always called it."""
+    return "done" if outcome == "accepted" else outcome
 
 
 @dataclass(frozen=True)
@@ -96,17 +73,16 @@ class Run:
     version: str | None = None
     prompt_hash: str | None = None
     examples: Json[tuple[str, ...]] = ()  # ids of the examples shown
-    outcome: Outcome = "running"
+    outcome: Annotated[
+        Outcome,
+        BeforeValidator(lambda name: "accepted" if name == "done" else name),
+        PlainSerializer(stored),
+    ] = "running"
     error: str | None = None
     path: str | None = None  # where the text was saved
     lost: Json[Lost] | None = None  # what failed calls took; None: nothing that was counted
     house: str | None = None  # its name
     avoid: Json[Avoid] | None = None  # what of the last texts the prompt said not to repeat
-
-    @property
-    def stored_outcome(self) -> str:
-        """The outcome as it is stored and printed."""
-        return _STORED.get(self.outcome, self.outcome)
 
 
 Maker = Literal["model", "person"]
@@ -132,10 +108,8 @@ class Version:
     def document(self) -> Document:
         """Front matter and text; raises FileError where they were removed."""
         if self.content is None:
-            raise FileError(
-                f"version {self.number} of {self.path} was removed with its run: "
-                f"synopsis log versions names those that are left"
-            )
+            gone = f"version {self.number} of {self.path} was removed with its run"
+            raise errors.FileError(f"{gone}: synopsis log versions names those that are left")
         return parse_document(self.content.encode("utf-8"), Path(self.path))
 
 
@@ -151,13 +125,13 @@ _FINDINGS = TypeAdapter(tuple[dict[str, Any], ...])
 class RunLog:
     """The log in one SQLite file, or in memory; `read_database` opens one that is only read."""
 
-    def __init__(self, path: Path | None, open_file: OpenFile = open_database) -> None:
+    def __init__(self, path: Path | None, open_file: sqlite.OpenFile = sqlite.open_database) -> None:
         self._path, self.is_in_file = path, path is not None
         self._database = open_file(path, _MIGRATIONS)
 
     def begin(self, run: Run) -> None:
         """Record a run, before its first request."""
-        row = _RUN.dump_python(run, mode="json", round_trip=True) | {"outcome": run.stored_outcome}
+        row = _RUN.dump_python(run, mode="json", round_trip=True)
         row["rounds"] = row.pop("attempts")
         self._write(_insert("runs", row))
 
@@ -196,8 +170,7 @@ class RunLog:
 
     def end(self, run: str, outcome: Outcome, error: str | None = None) -> None:
         """Record what became of a run."""
-        values = (_STORED.get(outcome, outcome), error, run)
-        self._write(("UPDATE runs SET outcome = ?, error = ? WHERE id = ?", values))
+        self._write(("UPDATE runs SET outcome = ?, error = ? WHERE id = ?", (stored(outcome), error, run)))
 
     def saved(self, run: str, path: Path) -> None:
         """Record where a run's text was saved."""
@@ -205,12 +178,13 @@ class RunLog:
 
     def runs(self, most: int = -1) -> list[Run]:
         """Return the newest runs, the newest first; -1 is all of them; raises FileError."""
-        return [_run(row) for row in self._newest("*", most)]
+        query = "SELECT * FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"
+        return [_run(row) for row in self._rows(query, (most,))]
 
     def last_texts(self, house: str) -> list[tuple[Brief, Synopsis]]:
-        """Return the newest texts of a house that were accepted, the newest first, and their briefs.
+        """Return briefs and accepted texts of a house, the newest first, but for demo drafts.
 
-        Demo drafts do not count, nor what cannot be read. Raises FileError.
+        What cannot be read is left out; raises FileError.
         """
         query = """
             SELECT id, brief, (
@@ -228,16 +202,20 @@ class RunLog:
                 found += [(brief, synopsis)] if synopsis is not None else []
         return found
 
-    def summaries(self, most: int = -1) -> list[RunSummary]:
-        """Return the newest runs, the newest first, without reading what may be damaged."""
-        found = []
-        for row in self._newest("id, created, outcome", most):
-            created: datetime | None = None
-            with contextlib.suppress(ValueError, TypeError):
-                created = datetime.fromisoformat(row["created"])
-                created = created if created.tzinfo else created.replace(tzinfo=UTC)
-            found.append(RunSummary(str(row["id"]), created, str(row["outcome"])))
-        return found
+    def ids(
+        self, most: int = -1, *, before: datetime | None = None, running_since: datetime | None = None
+    ) -> list[str]:
+        """Return the ids of the newest runs, the newest first, also of those that cannot be read."""
+        query = """
+            SELECT id FROM runs WHERE (:before IS NULL OR julianday(created) < julianday(:before))
+            AND (:since IS NULL OR outcome = 'running' AND julianday(created) > julianday(:since))
+            ORDER BY created DESC, rowid DESC LIMIT :most
+        """
+        times = {
+            "before": before and before.isoformat(),
+            "since": running_since and running_since.isoformat(),
+        }
+        return [str(row["id"]) for row in self._rows(query, {**times, "most": most})]
 
     def search(self, text: str, most: int = -1) -> list[str]:
         """Return the ids of the newest runs in whose briefs, answers and errors all words of `text` stand."""
@@ -259,7 +237,7 @@ class RunLog:
     def find_id(self, name: str) -> str:
         """Return the only id that `name` is a part of, the newest run's for `last`; raises FileError."""
         if name == "last":
-            ids = [run.id for run in self.summaries(1)]
+            ids = self.ids(1)
         else:
             escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             query = "SELECT id FROM runs WHERE id LIKE ? ESCAPE '\\'"
@@ -267,7 +245,7 @@ class RunLog:
         if len(ids) == 1 or name in ids:
             return name if name in ids else ids[0]
         problem = f"{len(ids)} runs match: give more of the id" if ids else "no such run"
-        raise FileError(f"run '{name}': {problem}: synopsis log list names them")
+        raise errors.FileError(f"run '{name}': {problem}: synopsis log list names them")
 
     def attempts(self, run: str) -> list[Attempt]:
         """Return the attempts of a run, in order; raises FileError if one cannot be read."""
@@ -363,24 +341,23 @@ class RunLog:
     def remove(self, runs: Iterable[str]) -> bool:
         """Delete runs with all they hold; of the versions they made, numbers and dates stay.
 
-        Return whether their texts are overwritten; False: another program reads the log, and the next opening
-        does it.
+        Return False where another program reads the log: the next opening overwrites the texts.
         """
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         emptied = "UPDATE versions SET content = NULL, request = '{}' WHERE run = ?"
         statements = ("DELETE FROM runs WHERE id = ?", emptied)
         self._write(*((each, (run,)) for run in runs for each in statements), (orphans, ()))
-        return overwrite(self._database)
+        return sqlite.overwrite(self._database)
 
     def shrink(self) -> tuple[int, int]:
         """Give what removed runs took back to the disk; return the bytes before and after."""
         before = self.size()
         try:
             self._database.execute("VACUUM")
-        except SQLITE_ERRORS as error:
-            reason = describe(error, "clear it up")
-            raise FileError(f"run log {self._path}: {reason}; it stays as it was") from error
-        overwrite(self._database)
+        except sqlite.SQLITE_ERRORS as error:
+            reason = sqlite.describe(error, "clear it up")
+            raise errors.FileError(f"run log {self._path}: {reason}; it stays as it was") from error
+        sqlite.overwrite(self._database)
         return before, self.size()
 
     def size(self) -> int:
@@ -398,25 +375,21 @@ class RunLog:
 
     def _write(self, *statements: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> None:
         try:
-            with transaction(self._database):
+            with sqlite.transaction(self._database):
                 for statement, values in statements:
                     self._database.execute(statement, values)
-        except SQLITE_ERRORS as error:
-            reason = describe(error, "clear it up")
-            raise FileError(f"run log {self._path}: {reason}, or go on with --no-log") from error
-
-    def _newest(self, columns: str, most: int) -> list[dict[str, Any]]:
-        query = f"SELECT {columns} FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"  # noqa: S608 - our own
-        return self._rows(query, (most,))
+        except sqlite.SQLITE_ERRORS as error:
+            reason = sqlite.describe(error, "clear it up")
+            raise errors.FileError(f"run log {self._path}: {reason}, or go on with --no-log") from error
 
     def _rows(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
             cursor = self._database.execute(query, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-        except SQLITE_ERRORS as error:
-            reason = describe(error, "move it away, it is damaged")
-            raise FileError(f"run log {self._path}: {reason}") from error
+        except sqlite.SQLITE_ERRORS as error:
+            reason = sqlite.describe(error, "move it away, it is damaged")
+            raise errors.FileError(f"run log {self._path}: {reason}") from error
 
 
 def _insert(table: str, row: Mapping[str, Any], **computed: str) -> tuple[str, Mapping[str, Any]]:
@@ -439,15 +412,14 @@ def _verdict(attempt: Attempt) -> dict[str, Any]:
 def _reading(what: str, run: str) -> Iterator[None]:
     try:
         yield
-    except SQLITE_ERRORS as error:
+    except sqlite.SQLITE_ERRORS as error:
         way_out = f"remove {'it' if run in what else 'its run'} with synopsis log rm {run}"
-        raise FileError(f"run log: {what} cannot be read: {way_out}") from error
+        raise errors.FileError(f"run log: {what} cannot be read: {way_out}") from error
 
 
 def _run(row: Mapping[str, Any]) -> Run:
     with _reading(f"run {row['id']}", row["id"]):
-        outcome = _OUTCOMES.get(row["outcome"], row["outcome"])
-        return _RUN.validate_python({**row, "attempts": row["rounds"], "outcome": outcome})
+        return _RUN.validate_python({**row, "attempts": row["rounds"]})
 
 
 _VERSIONS = "SELECT * FROM versions"
@@ -473,9 +445,8 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         return Attempt.recorded(
             int(row["number"]),
             _ANSWER.validate_python(answer),
-            passed=bool(row["passed"]),
-            problems=_PROBLEMS.validate_json(row["problems"]),
-            findings=[Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])],
+            _PROBLEMS.validate_json(row["problems"]),
+            [Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])],
             messages=_MESSAGES.validate_json(row["asked"] or "[]"),
             sample=int(row["repeat"]),
             is_longer=bool(row["is_longer"]),
@@ -516,7 +487,7 @@ class Recording:
         self._log, self.run, self._on_attempt = log, run, on_attempt
         self.id = run.id if log is not None else ""  # what results call the run
         self.attempts: list[Attempt] = []
-        self._failed: list[ModelError] = []
+        self._failed: list[errors.ModelError] = []
 
     def __enter__(self) -> Self:
         self._outer = RUN.set(self.run.id)
@@ -537,10 +508,13 @@ class Recording:
             if self.attempts and is_listed:
                 _log.info("what was answered so far is kept: synopsis log show %s", self.run.id)
         else:
-            self.end("refused" if isinstance(error, GateRefusedError) else "failed", message_of(error))
-        if isinstance(error, ModelError):
+            self.end(
+                "refused" if isinstance(error, errors.GateRefusedError) else "failed",
+                errors.message_of(error),
+            )
+        if isinstance(error, errors.ModelError):
             self.failed(error)
-        if isinstance(error, SynopsisError) and self._log is not None:
+        if isinstance(error, errors.SynopsisError) and self._log is not None:
             error.run = self.run.id
 
     def answered(self, attempt: Attempt) -> int:
@@ -561,7 +535,7 @@ class Recording:
         """Record the findings of an attempt that was recorded before."""
         self.judged(next(index for index, each in enumerate(self.attempts) if each is before), attempt)
 
-    def failed(self, error: ModelError) -> None:
+    def failed(self, error: errors.ModelError) -> None:
         """Record the tokens of a call that failed, if the server counted any."""
         if error.usage is not None and error not in self._failed:
             self._failed.append(error)
@@ -583,7 +557,7 @@ class Recording:
             write(self._log)
         except Exception as error:  # noqa: BLE001 - a log never costs a text
             self._log = None
-            _log.warning("%s", message_of(error))
+            _log.warning("%s", errors.message_of(error))
 
 
 class Replay:
@@ -592,8 +566,10 @@ class Replay:
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
         self.name, self._id = run.model, run.id
         self.is_reviewed = any(attempt.is_review for attempt in attempts)
-        self._left = [((messages_hash(attempt.messages), attempt.sample), attempt) for attempt in attempts]
-        self._known = {asked for (asked, _), _ in self._left}
+        self._left: dict[tuple[str, int], list[Answer]] = {}  # by what was asked, and which sample
+        for attempt in attempts:
+            asked = messages_hash(attempt.messages), attempt.sample
+            self._left.setdefault(asked, []).append(attempt.answer)
 
     async def complete(
         self,
@@ -601,19 +577,13 @@ class Replay:
         schema: Mapping[str, Any] | None,  # noqa: ARG002 - the log knows what was answered
         limits: Limits,
     ) -> Answer:
-        """Give the next answer to these messages.
-
-        Raises ReplayError where they were never asked in this run, and ConnectionFailedError where no further
-        answer came then.
-        """
+        """Give the next answer to these messages; raises ReplayError where they were never asked then."""
         wanted = messages_hash(messages)
-        for index, (asked, attempt) in enumerate(self._left):
-            if asked == (wanted, limits.sample):
-                del self._left[index]
-                return attempt.answer
-        if wanted in self._known or not self._left:
-            raise ConnectionFailedError(f"run {self._id} holds no further answer: it ended there")
-        raise ReplayError(
+        if answers := self._left.get((wanted, limits.sample)):
+            return answers.pop(0)
+        if wanted in {asked for asked, _ in self._left} or not any(self._left.values()):
+            raise errors.ConnectionFailedError(f"run {self._id} holds no further answer: it ended there")
+        raise errors.ReplayError(
             f"run {self._id} used a different prompt: templates, examples, pins or gate have changed "
             "since; give --prompts, --examples, --pin, --profile and --disable as then, or write it again"
         )

@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -52,24 +52,16 @@ class Attempt:
         cls,
         number: int,
         answer: Answer,
-        *,
-        passed: bool,
         problems: Sequence[str],
         findings: Sequence[Finding] = (),
-        spans: Sequence[tuple[int, int]] = (),
         **more: Any,
     ) -> Self:
-        """Return an attempt as a file holds it: `passed`, `problems`, `checks` and `spans` are as they were.
-
-        If the file holds no findings, they are rebuilt from `problems`, the sentences, and `spans`, the parts
-        of the text that these are about. `more` are the other attributes.
-        """
+        """Return an attempt as a file holds it: where that has no findings, they are made of `problems`."""
         problem = ""
-        if not passed and not failures(findings):
+        if problems and not failures(findings):
             named = list(filter(None, map(_CHECK.fullmatch, problems)))
             findings = [Finding(match[1], False, "", "", match[2]) for match in named]
-            findings[:1] = [replace(each, spans=tuple(Span(*s) for s in spans)) for each in findings[:1]]
-            if len(named) < len(problems) or not problems:
+            if len(named) < len(problems):
                 problem, findings = " ".join(problems), ()
         return cls(number, answer, problem=problem, findings=tuple(findings), **more)
 
@@ -137,27 +129,19 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def sums_of(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Return what attempts and reviews took together, as files and `--json` hold it."""
-    reviews = sum(attempt.is_review for attempt in attempts)
-    sums = bill_data([attempt.answer for attempt in attempts])
-    return {**sums, "attempts": len(attempts) - reviews, **_given(reviews=reviews)}
-
-
 def bill_of(attempts: Sequence[Attempt]) -> str:
     """Return a line with the number of attempts and reviews, their tokens, seconds and cost."""
-    reviews = sum(attempt.is_review for attempt in attempts)
-    return bill([attempt.answer for attempt in attempts], reviews)
+    return bill([each.answer for each in attempts], sum(each.is_review for each in attempts))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def new_run() -> tuple[str, datetime]:
     """Return the id of a run that begins now, which begins with its time, and that time."""
     created = _now()
     return f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", created
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 @dataclass(frozen=True)
@@ -230,7 +214,9 @@ class Result:
         return {
             "model": self.best.answer.model,
             **asked,
-            **sums_of(self.answered),
+            **bill_data([attempt.answer for attempt in self.answered]),
+            "attempts": len(self.attempts),
+            **_given(reviews=len(self.reviews)),
             "gate": verdicts(self.best.findings),
             **_given(fixed=dict(self.best.fixed), run=self.run, story=self.story),
             "created": self.created.isoformat(),
@@ -257,31 +243,27 @@ class Result:
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`; return its path.
 
         A file of the same name stays, and this one gets a number, unless `force` replaces it: True, or what
-        `force` returns for its path. Raises FileError, and GateRefusedError for a refused one, which
-        `save_refused` saves.
+        `force` returns for its path. Raises FileError, and GateRefusedError for a refused one.
         """
-        title, home = self._accepted_title(), Path(folder) / self.show.slug
+        title, home = self._accepted().title, Path(folder) / self.show.slug
         return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
 
     def save_beside(self, path: Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
         """Save the accepted synopsis as `save`, beside another length's file, by its name and the form's."""
-        self._accepted_title()
+        self._accepted()
         form = slug(self.brief.form, _LONGEST_FORM)
         title = f"{slug(path.stem, _LONGEST_NAME - len(form) - 1)}-{form}"
         return save(self.render(file_format), path.parent, title, file_format, force=force)
 
-    def _accepted_title(self) -> str:
+    def _accepted(self) -> Synopsis:
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")
-        return self.accepted.title
+        return self.accepted
 
     def save_refused(
         self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False
     ) -> Path | None:
-        """Save the best attempt, refused as it is, straight into `folder`; None when no model answered.
-
-        Raises FileError, and leaves nothing behind then.
-        """
+        """Save the best attempt as it is straight into `folder`; None when no model answered."""
         if self.best is None:
             return None
         if self.synopsis is None:
@@ -312,13 +294,11 @@ class Result:
 
 def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:
     """Return what a saved file records of a check: what was measured, or else what was found."""
-    level = {"error": "refused"}
-    return {
-        each.check: each.value
-        if each.passed
-        else f"{'waived' if each.waived else level.get(each.level, each.level)}: {each.sentence}"
-        for each in findings
-    }
+    found = {}
+    for each in findings:
+        level = "waived" if each.waived else "refused" if each.level == "error" else each.level
+        found[each.check] = each.value if each.passed else f"{level}: {each.sentence}"
+    return found
 
 
 def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
@@ -351,11 +331,10 @@ class RowResult:
     @classmethod
     def of(cls, name: str, result: Result) -> Self:
         """Return the row of a result; pending where its error would meet every other row, too."""
-        error = _fatal(result.error)
-        names = ("reason", "synopsis", "attempts", "usage", "cost", "seconds")
-        same = {name: getattr(result, name) for name in names}
+        same = {name: getattr(result, name) for name in ("reason", "synopsis", "attempts", "usage", "cost")}
+        error, provenance = _fatal(result.error), result.provenance() or None
         outcome = "pending" if error else result.outcome
-        return cls(name, outcome, provenance=result.provenance() or None, error=error, **same)
+        return cls(name, outcome, provenance=provenance, seconds=result.seconds, error=error, **same)
 
     @classmethod
     def failed(cls, name: str, error: ModelError) -> Self:

@@ -395,7 +395,7 @@ class BatchStore(BatchReader):
         number = attempt.number - 1
         for text, problems in self.query(sql, row, number):
             answer = Answer("" if attempt.flaw == "withheld" else text)
-            return Attempt.recorded(number, answer, passed=False, problems=json.loads(problems))
+            return Attempt.recorded(number, answer, json.loads(problems))
         return None
 
     def text(self, row: str) -> str:

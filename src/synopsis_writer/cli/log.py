@@ -54,7 +54,7 @@ del {{ color: light-dark(#a00, #f99) }} ins {{ color: light-dark(#060, #9e9) }}<
 def list_runs(limit: int = _LIMIT, json: bool = options.JSON) -> None:
     """List the newest runs, the newest first."""
     with _open_log() as log:
-        _print_runs(log, [run.id for run in log.summaries(limit)], "the log is empty", as_json=json)
+        _print_runs(log, log.ids(limit), "the log is empty", as_json=json)
 
 
 @app.command("search")
@@ -150,16 +150,13 @@ def remove_runs(
         raise InputError("name what to delete: runs by their ids, or --older-than DAYS, or --all")
     now, left = datetime.now(UTC), 0
     with _open_log(only_read=False) as log:
-        listed = [] if runs else log.summaries()
         if runs:
             gone = list(dict.fromkeys(log.find_id(name) for name in runs))
         elif older_than is not None:
-            end = now - timedelta(days=min(older_than, _MOST_DAYS))
-            gone = [run.id for run in listed if run.created is not None and run.created < end]
+            gone = log.ids(before=now - timedelta(days=min(older_than, _MOST_DAYS)))
         else:
-            begun = {run.id: run.created for run in listed if run.outcome == "running" and run.created}
-            going_on = {name for name, created in begun.items() if created > now - _IN_PROGRESS}
-            gone = [run.id for run in listed if run.id not in going_on]
+            going_on = set(log.ids(running_since=now - _IN_PROGRESS))
+            gone = [run for run in log.ids() if run not in going_on]
             left = len(going_on)
             if gone and not yes:
                 _confirm(f"delete {count_of(len(gone), 'run')} with all prompts and answers?")
@@ -310,7 +307,7 @@ def _line(run: "runlog.Run", attempts: "list[result.Attempt]") -> str:
     if run.lost is not None:
         tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
         took += f"; calls that failed: {count_of(tokens, 'token')}, {usage.format_cost(run.lost.cost)}"
-    return f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]"
+    return f"{run.id}  {run.command} {runlog.stored(run.outcome)}  {about}  [{run.model}; {took}]"
 
 
 def _run_data(run: "runlog.Run", attempts: "list[result.Attempt]") -> dict[str, Any]:
@@ -322,7 +319,7 @@ def _run_data(run: "runlog.Run", attempts: "list[result.Attempt]") -> dict[str, 
         "run": run.id,
         "command": run.command,
         "created": run.created.isoformat(),
-        "outcome": run.stored_outcome,
+        "outcome": runlog.stored(run.outcome),
         "error": run.error,
         "path": run.path,
         "model": run.model,
