@@ -177,12 +177,11 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
     seen: list[str] = []
 
     class Taking(Recording):
-        def answered(self, attempt: Attempt) -> int:
+        def answered(self, attempt: Attempt) -> None:
             seen.append(f"answered {attempt.number} {attempt.answer.text[:5]} {attempt.problem}")
-            return len(seen)
 
-        def judged(self, index: int, attempt: Attempt) -> None:
-            seen.append(f"judged {index} {attempt.number} {attempt.passed}")
+        def judged(self, recorded: Attempt, attempt: Attempt) -> None:
+            seen.append(f"judged {recorded.number} {attempt.number} {attempt.passed}")
 
         def failed(self, error: ModelError) -> None:
             seen.append(f"failed {error}")
@@ -199,7 +198,7 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
         "answered 1 Gern! not judged yet",
         "judged 1 1 False",
         f"answered 2 {ANSWER[:5]} not judged yet",
-        "judged 3 2 True",
+        "judged 2 2 True",
     ]
 
 

@@ -1,8 +1,8 @@
 """Writes synopses of German TV series in a house style, and refuses to save one that breaks it.
 
-`Writer` does all of it; the names below are the public ones. `synopsis_writer.testing` holds a fake model
-client for tests.
+`Writer` does all of it; the names below are the public ones.
 """
+# ruff: noqa: F403, F405 - the errors are all public
 
 import importlib
 from typing import TYPE_CHECKING
@@ -10,23 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from synopsis_writer.brief import Brief, make_brief
     from synopsis_writer.document import Document, read_document
-    from synopsis_writer.errors import (
-        BriefError,
-        BudgetSpentError,
-        ConnectionFailedError,
-        EngineError,
-        ExampleError,
-        FileError,
-        GateRefusedError,
-        InputError,
-        ModelError,
-        ReplayError,
-        RequestRefusedError,
-        SettingsError,
-        SynopsisError,
-        TemplateError,
-        UnavailableError,
-    )
+    from synopsis_writer.errors import *
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
     from synopsis_writer.formats.sheets import export
     from synopsis_writer.gate.finding import Finding

@@ -162,13 +162,13 @@ async def write(
 
     async def draft(number: int, seed: int) -> None:
         async for drafted in author.drafts(number, seed, best):
-            index = recorder.answered(drafted)
+            recorder.answered(drafted)
             try:
                 made.append(await judge(drafted))
             except ModelError as error:  # gates in other processes may be killed; the answer was paid
                 made.append(replace(drafted, problem=str(error)))
                 raise
-            recorder.judged(index, made[-1])
+            recorder.judged(drafted, made[-1])
 
     for number in range(begun + 1, attempts + 1):
         round_ = (number, attempts)

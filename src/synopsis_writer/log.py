@@ -239,9 +239,8 @@ class RunLog:
         if name == "last":
             ids = self.ids(1)
         else:
-            escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            query = "SELECT id FROM runs WHERE id LIKE ? ESCAPE '\\'"
-            ids = [row["id"] for row in self._rows(query, (f"%{escaped}%",))] if name else []
+            query = "SELECT id FROM runs WHERE instr(lower(id), lower(?))"
+            ids = [row["id"] for row in self._rows(query, (name,))] if name else []
         if len(ids) == 1 or name in ids:
             return name if name in ids else ids[0]
         problem = f"{len(ids)} runs match: give more of the id" if ids else "no such run"
@@ -265,10 +264,7 @@ class RunLog:
         return _version(rows[0]) if rows else None
 
     def versions_of(self, document: Document) -> list[Version]:
-        """Return the versions that led to a document, its own last; none of one that the log does not know.
-
-        An edit by hand is recorded before. Raises FileError.
-        """
+        """Return the versions that led to a document, its own last; none where the log does not know it."""
         version = self.touch(document)
         if version is None:
             return []
@@ -364,10 +360,6 @@ class RunLog:
         """Return the bytes of the file and what SQLite has beside it."""
         paths = [self._path.with_name(self._path.name + end) for end in ("", "-wal")] if self._path else []
         return sum(path.stat().st_size for path in paths if path.exists())
-
-    def count(self) -> int:
-        """Return how many runs there are."""
-        return int(self._rows("SELECT count(*) AS runs FROM runs", ())[0]["runs"])
 
     def close(self) -> None:
         """Close the file."""
@@ -508,32 +500,26 @@ class Recording:
             if self.attempts and is_listed:
                 _log.info("what was answered so far is kept: synopsis log show %s", self.run.id)
         else:
-            self.end(
-                "refused" if isinstance(error, errors.GateRefusedError) else "failed",
-                errors.message_of(error),
-            )
+            outcome: Outcome = "refused" if isinstance(error, errors.GateRefusedError) else "failed"
+            self.end(outcome, errors.message_of(error))
         if isinstance(error, errors.ModelError):
             self.failed(error)
         if isinstance(error, errors.SynopsisError) and self._log is not None:
             error.run = self.run.id
 
-    def answered(self, attempt: Attempt) -> int:
-        """Record an attempt; return its index."""
+    def answered(self, attempt: Attempt) -> None:
+        """Record an attempt that is not judged yet."""
         self.attempts.append(attempt)
         is_alone = self.run.command != BATCH  # which has thousands of prompts of 25 kB each
         self._try(lambda log: log.add(self.run.id, attempt, with_prompt=is_alone))
-        return len(self.attempts) - 1
 
-    def judged(self, index: int, attempt: Attempt) -> None:
-        """Record the findings of an attempt."""
+    def judged(self, recorded: Attempt, attempt: Attempt) -> None:
+        """Record what is found in an attempt that is `recorded` already."""
+        index = next(index for index, each in enumerate(self.attempts) if each is recorded)
         self.attempts[index] = attempt
         self._try(lambda log: log.judged(self.run.id, index, attempt))
         if self._on_attempt is not None and not attempt.is_review:
             self._on_attempt(attempt, self.run.brief)
-
-    def reviewed(self, before: Attempt, attempt: Attempt) -> None:
-        """Record the findings of an attempt that was recorded before."""
-        self.judged(next(index for index, each in enumerate(self.attempts) if each is before), attempt)
 
     def failed(self, error: errors.ModelError) -> None:
         """Record the tokens of a call that failed, if the server counted any."""
@@ -600,8 +586,7 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
     """Return where the verdicts are no longer the log's; drafts may have come in another order since."""
 
     def key(draft: Attempt, index: int) -> object:  # a demo draft has only its index
-        asked = draft.messages and messages_hash(draft.messages)
-        return (asked, draft.sample, draft.is_longer) if asked else index
+        return (draft.messages, draft.sample, draft.is_longer) if draft.messages else index
 
     def verdict(attempt: Attempt) -> str:
         return f"refused ({' '.join(attempt.problems)})" if attempt.problems else "accepted"

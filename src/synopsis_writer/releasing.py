@@ -35,17 +35,11 @@ class NotReleasedError(GateRefusedError):
 def release(
     file: str | Path, by: str, *, waivers: Mapping[str, str] | None = None, writer: Writer | None = None
 ) -> dict[str, Any]:
-    """Check a file once more, and record in its front matter that a person releases it; return the record.
+    """Check a Markdown file once more, and record in its front matter who releases it; return the record.
 
-    Args:
-        file: a Markdown file, as `write` saves it.
-        by: who releases it.
-        waivers: why the findings of a check may pass, by its name; they go into the front matter, too.
-        writer: whose house and log are used; None: those of the settings.
-
-    Raises:
-        NotReleasedError: the gate refuses the text; the file stays as it was.
-        InputError: the file cannot be read or written, `by` is empty, or there is nothing to waive.
+    `waivers` say why the findings of a check may pass, by its name; they go into the front matter, too. House
+    and log are the `writer`'s, or those of the settings. Raises NotReleasedError where the gate refuses the
+    text, and InputError where file, name or waivers cannot be used; the file stays as it was.
     """
     path = Path(file)
     if path.suffix.lower() not in SUFFIXES:

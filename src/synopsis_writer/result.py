@@ -237,7 +237,7 @@ class Result:
         """Return the content of the saved file; an answer without structure comes as it is."""
         if self.synopsis is None:
             return self.best.answer.text + "\n" if self.best is not None else ""
-        return render(self.front_matter(), self.synopsis, file_format)
+        return render(self.front_matter(), self.text, file_format)
 
     def save(self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`; return its path.
@@ -301,16 +301,16 @@ def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:
     return found
 
 
-def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
+def render(fields: Mapping[str, Any], text: str, file_format: FileFormat) -> str:
     """Return the content of a saved file with `fields` as its front matter; raises InputError."""
     if file_format not in get_args(FileFormat):
         raise InputError(f"no format '{file_format}': the formats are {', '.join(get_args(FileFormat))}")
     if file_format == "json":
-        return json.dumps({**fields, "text": synopsis.text}, ensure_ascii=False, indent=2) + "\n"
+        return json.dumps({**fields, "text": text}, ensure_ascii=False, indent=2) + "\n"
     if file_format == "txt":
         label = f"\n({fields['draft']})\n" if "draft" in fields else ""
-        return f"{synopsis.title}\n\n{synopsis.text}\n{label}"
-    return format_document(fields, synopsis.text)
+        return f"{fields['title']}\n\n{text}\n{label}"
+    return format_document(fields, text)
 
 
 @dataclass(frozen=True)

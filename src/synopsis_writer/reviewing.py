@@ -5,7 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import clean_name
@@ -36,18 +36,14 @@ _LIMIT = say("limit review")
 _UNREAD = "unread"
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Event(_Wire):
+class Event(BaseModel, extra="forbid"):
     """What happens in a paragraph, by its number from 1."""
 
     number: int
     event: str
 
 
-class Remark(_Wire):
+class Remark(BaseModel, extra="forbid"):
     """One fault: the words of the text, the kind of fault, what is wrong, and what would do."""
 
     quote: str
@@ -61,7 +57,7 @@ class Remark(_Wire):
         return f"„{quote}“ ({self.kind.strip().capitalize()}: {wrong} → {way_out})"
 
 
-class Review(_Wire):
+class Review(BaseModel, extra="forbid"):
     """An answer of the copy desk: what happens, which shows that the text was read, and the remarks."""
 
     events: list[Event]
@@ -178,19 +174,19 @@ class Reviewer:
         """
         attempts, reviews = list(result.attempts), list[Attempt]()
 
-        async def read(attempt: Attempt) -> Attempt:
-            page = Page.of(attempt.synopsis) if attempt.synopsis else Page("", ())
+        async def read(attempt: Attempt, synopsis: Synopsis) -> Attempt:
+            page = Page.of(synopsis)
             answers = await self.read(page, result.brief, result.show, recording, attempt.number)
             reviews.extend(answers)
             findings = answers[-1].findings if answers else ()
             reviewed = replace(attempt, findings=(*attempt.findings, *findings))
-            recording.reviewed(attempt, reviewed)
+            recording.judged(attempt, reviewed)
             attempts[:] = [reviewed if each is attempt else each for each in attempts]
             return reviewed
 
         if result.accepted is None or result.best is None or not result.attempts:
             return result
-        best = await read(result.best)
+        best = await read(result.best, result.accepted)
         if remarks(best):
             _log.info("review: asking for a repair; %s", " ".join((*best.problems, *best.warnings)))
             number = best.number + 1
@@ -201,17 +197,17 @@ class Reviewer:
             else:
                 attempts += repaired.attempts
                 if repaired.accepted is not None and repaired.best is not None:
-                    best = min(await read(repaired.best), best, key=remarks)
+                    best = min(await read(repaired.best, repaired.accepted), best, key=remarks)
                 else:
                     _log.info("review: the repair is refused, the text stays as it was")
         return replace(result, attempts=tuple(attempts), best=best, reviews=tuple(reviews))
 
     async def read(
-        self, page: Page, brief: Brief, show: Show, recording: Recording | None = None, number: int = 1
+        self, page: Page, brief: Brief, show: Show, recording: Recording, number: int = 1
     ) -> list[Attempt]:
-        """Return what was answered; the last one has what is found, an empty list if the check is off.
+        """Return what was answered on attempt `number`: the last answer has what is found.
 
-        `number` is that of the attempt that is read. Raises InputError where the prompt cannot be made.
+        There is none where the check is off. Raises InputError where the prompt cannot be made.
         """
         level = self.prompts.house.form(brief.form).level(REVIEW)
         if level == "off" or REVIEW in self.disabled:
@@ -221,22 +217,18 @@ class Reviewer:
         answers: list[Attempt] = []
         _log.info("review: %s reads the text", self.client.name)
         try:
-            async for asked in author.drafts(number, 0, None):
-                asked = replace(asked, is_review=True)  # noqa: PLW2901
-                index = recording.answered(asked) if recording else 0
+            async for draft in author.drafts(number, 0, None):
+                asked = replace(draft, is_review=True)
+                recording.answered(asked)
                 finding = self._finding(asked, page)
                 finding = replace(finding, level=level) if finding.value != _UNREAD else finding
                 answers.append(replace(asked, problem="", findings=(finding,)))
-                if recording:
-                    recording.judged(index, answers[-1])
+                recording.judged(asked, answers[-1])
         except ModelError as error:
-            if recording:
-                recording.failed(error)
+            recording.failed(error)
             paid = Answer("", usage=error.usage or Usage(), cost=error.cost if error.usage else NO_COST)
-            lost = Attempt(number, paid, is_review=True, problem="", findings=(self._unread(str(error)),))
-            answers.append(lost)
-        finding = answers[-1].findings[0]
-        if finding.value == _UNREAD:
+            answers.append(Attempt(number, paid, is_review=True, problem="", findings=(self._unread(error),)))
+        if (finding := answers[-1].findings[0]).value == _UNREAD:
             _log.warning("review: %s", finding.sentence)
         return answers
 
@@ -255,8 +247,8 @@ class Reviewer:
         repair = f"Anmerkungen der Schlussredaktion; ändere nur, was sie betreffen: {remarks}."
         return replace(worded(finding, None, self.lang), repair=repair)
 
-    def _unread(self, reason: str) -> Finding:
-        problem = say("not reviewed", reason=clean_name(reason, _LONGEST))
+    def _unread(self, reason: object) -> Finding:
+        problem = say("not reviewed", reason=clean_name(str(reason), _LONGEST))
         return worded(judged(REVIEW, _UNREAD, _LIMIT, problem, level="warning"), None, self.lang)
 
 

@@ -1,19 +1,18 @@
 """Revise a text: a person's wish becomes the next version of it, or several that differ."""
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synopsis_writer.brief import Brief, Note, Words, make_brief
-from synopsis_writer.document import Document, format_document
-from synopsis_writer.drafting import Judge, read_answer
+from synopsis_writer.document import Document
+from synopsis_writer.drafting import Findings, Judge, read_answer
 from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
 from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
@@ -23,19 +22,10 @@ from synopsis_writer.gate.finding import Finding, Level, judged, worded
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
 from synopsis_writer.gate.messages import Language, Wording, say
 from synopsis_writer.gate.text import lower_words
-from synopsis_writer.result import Attempt, Result
+from synopsis_writer.result import Attempt, FileFormat, Result, render
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import save, write_file
-from synopsis_writer.synopsis import (
-    Character,
-    Logline,
-    Paragraph,
-    Paragraphs,
-    Storyline,
-    Synopsis,
-    Title,
-    Variants,
-)
+from synopsis_writer.synopsis import Character, Logline, Paragraph, Paragraphs, Synopsis, Title, Variants
 
 MOST_VARIANTS = 5
 _MOST_PARAGRAPHS, _LONGEST_PARAGRAPH = 40, 4000  # of a text that is revised; as of a synopsis
@@ -65,9 +55,8 @@ class Wish(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "Wish":
         if sum((bool(self.paragraphs), self.only is not None, self.variants > 1)) > 1:
-            raise ValueError(
-                "some paragraphs, a title, a logline or variants: ask for one of these at a time"
-            )
+            parts = "some paragraphs, a title, a logline or variants"
+            raise ValueError(f"{parts}: ask for one of these at a time")
         return self
 
     @property
@@ -112,8 +101,7 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
     """Return the text that is to be revised, its words as they stand, whoever wrote it.
 
     What a person's text lacks is filled in: the title by its heading or the file's name, the logline by the
-    theme, the people by the cast members that it names. Raises InputError where it is no synopsis, or lacks
-    what is wished for.
+    theme, the people by the cast members that it names. Raises InputError where that is not enough.
     """
     document, meta = source.document, source.document.meta
     title, text = document.meta.get("title"), document.text
@@ -131,7 +119,7 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
     if missing := [words for words in wish.keep if words not in _in_one_line(text, title)]:
         raise InputError(f"{source.where}: does not contain „{missing[0]}“: copy the words from it")
     listed = {name: value for name, value in meta.items() if isinstance(value, list)}
-    letters = [letter for letter in listed.get("storylines", []) if letter in get_args(Storyline)]
+    letters = [letter for letter in listed.get("storylines", []) if letter in ("A", "B", "C")]
     letters += [letters[-1] if letters else "A"] * len(parts)
     characters = []
     for person in read_people(people) or listed.get("characters", []):
@@ -172,26 +160,22 @@ class Reviser(Judge):
             wanted = len(self._wish.paragraphs) or self._wish.variants
             miscounted = f"structure: {what} has {len(getattr(answer, what, ()))} entries: give {wanted}"
             return replace(attempt, problem=problem or miscounted)
-        judged = []
-        for text in texts:
-            each = await self.examine(text, attempt, is_whole=self._wish.shape in {Synopsis, Variants})
-            by_wish = (worded(own, None, self._lang) for own in self._by_wish(each.synopsis or text))
-            judged.append(replace(each, findings=(*each.findings, *by_wish)))
+        is_whole = self._wish.shape in {Synopsis, Variants}
+        parts = [await self.examine(text, attempt, is_whole=is_whole) for text in texts]
         if self._wish.variants == 1:
-            return judged[0]
-        alike = compare([features_of(each.synopsis) for each in judged if each.synopsis is not None])
-        judged = [
-            replace(each, findings=(*each.findings, worded(finding, None, self._lang)))
-            for each, finding in zip(judged, alike, strict=True)
-        ]
-        findings = [
-            self._of_variant(number, finding)
-            for number, each in enumerate(judged, start=1)
-            for finding in each.findings
-        ]
-        whole = replace(judged[0], findings=tuple(findings))
-        self._variants.append((whole, judged))
+            return parts[0]
+        alike = compare([features_of(each.synopsis) for each in parts if each.synopsis is not None])
+        for index, finding in enumerate(alike):
+            findings = (*parts[index].findings, worded(finding, None, self._lang))
+            parts[index] = replace(parts[index], findings=findings)
+        numbered = [(number, each) for number, part in enumerate(parts, start=1) for each in part.findings]
+        whole = replace(parts[0], findings=tuple(self._of_variant(*each) for each in numbered))
+        self._variants.append((whole, parts))
         return whole
+
+    async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
+        by_wish = (worded(finding, None, self._lang) for finding in self._by_wish(synopsis))
+        return (*await super()._find(synopsis, attempt), *by_wish)
 
     def _of_variant(self, number: int, finding: Finding) -> Finding:
         message = f"{'Variante' if self._lang == 'de' else 'variant'} {number}: {finding.message}"
@@ -308,11 +292,9 @@ def save_version(
     `in_place` says that what the file holds is in the log; no other file is ever replaced. `name` is that of
     a file of its own. Raises FileError, and leaves all as it was then.
     """
-    is_json = old.suffix.lower() == ".json"
-    content = format_document(new.meta, new.text)
-    if is_json:
-        content = json.dumps({**new.meta, "text": new.text}, ensure_ascii=False, indent=2) + "\n"
+    file_format: FileFormat = "json" if old.suffix.lower() == ".json" else "md"
+    content = render(new.meta, new.text, file_format)
     if in_place and old.suffix.lower() in _REPLACED:
         write_file(old, content)
         return old
-    return save(content, folder or old.parent, name or old.stem, "json" if is_json else "md")
+    return save(content, folder or old.parent, name or old.stem, file_format)

@@ -24,12 +24,7 @@ class Call:
 
 
 class ScriptedClient:
-    """A `ModelClient` that gives `answers` in order.
-
-    Args:
-        answers: texts (each costs 100 + 50 tokens), whole Answers, or exceptions to raise.
-        name: the model's name.
-    """
+    """A `ModelClient` that gives answers in order: texts of 100 + 50 tokens, Answers, or errors to raise."""
 
     def __init__(self, answers: Iterable[str | Answer | BaseException], name: str = "scripted") -> None:
         self._answers = list(answers)
@@ -46,10 +41,10 @@ class ScriptedClient:
         """Give the next answer, or raise it; raises AssertionError where the script is used up."""
         self.calls.append(Call(tuple(messages), schema, limits))
         if len(self.calls) > len(self._answers):
-            raise AssertionError(
-                f"call {len(self.calls)} to '{self.name}', but its script has {len(self._answers)} answers: "
-                "add one, or find out what makes the extra call"
+            asked = (
+                f"call {len(self.calls)} to '{self.name}', but its script has {len(self._answers)} answers"
             )
+            raise AssertionError(f"{asked}: add one, or find out what makes the extra call")
         answer = self._answers[len(self.calls) - 1]
         if isinstance(answer, BaseException):
             raise answer
@@ -61,11 +56,10 @@ class ScriptedClient:
 
 
 def synopsis_json(story: str | Synopsis | Example, **fields: Any) -> str:
-    """Return the JSON a model would answer with to give `story`.
+    """Return the JSON of an answer that gives `story`, but for `fields`, such as `title`.
 
-    Of a text, the parts between blank lines become paragraphs of storyline A. `fields` are `title`,
-    `logline`, `characters` or `paragraphs` to use instead of the story's. Raises ValueError where the answer
-    would not pass the structure check.
+    Of a text, the parts between blank lines become paragraphs of storyline A. Raises ValueError where the
+    answer would not pass the structure check.
     """
     if isinstance(story, Example):
         story = story.synopsis

@@ -10,19 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from synopsis_writer import examples
 from synopsis_writer.brief import make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, InputError, SettingsError
-from synopsis_writer.examples import (
-    Example,
-    Pool,
-    example_files,
-    listed_people,
-    load_example,
-    load_pool,
-    read_brief,
-    with_free_id,
-)
+from synopsis_writer.examples import Example, Pool, read_brief
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding, waive, waivers_of
@@ -56,9 +48,7 @@ class Report:
     form: str
     guessed: bool  # nobody named the form: it is the one that fits best
     findings: tuple[Finding, ...]
-    fixed: Mapping[str, int] = field(
-        default_factory=dict
-    )  # faults of each kind that code put right in `text`
+    fixed: Mapping[str, int] = field(default_factory=dict)  # faults of each kind that code put right
     lang: Language = "en"  # of the findings
     reviews: tuple[Answer, ...] = ()  # what a model answered that was asked to review it
 
@@ -170,7 +160,7 @@ class Workspace:
         name = brief.show if brief else given.get("show", UNKNOWN)
         form = brief.named_form if brief else given.get("form")
         show = find_show(self.pool.shows, name) or generic_show(name)
-        people, title = listed_people(document), document.meta.get("title", "")
+        people, title = examples.listed_people(document), document.meta.get("title", "")
         names = tuple(person.name for person in people)
         subject = self.gate.subject(document.text, form, show, brief, title, names)
         here = document.path.resolve()
@@ -191,7 +181,7 @@ def open_workspace(settings: Settings) -> Workspace:
     """Load pool, templates and gate; raises InputError where one is missing, broken or unknown."""
     cache_in(settings.cache / "languages")
     house = open_house(settings)
-    pool = load_pool(pool_folders(settings))
+    pool = examples.load_pool(pool_folders(settings))
     if not pool.examples:
         _log.info("%s holds no example, so prompts show none: synopsis examples add", settings.house)
     known = [example.id for example in pool.examples]
@@ -225,21 +215,21 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
     house = open_house(settings)
     problems: list[str] = []
     shows: dict[str, Show] = {}  # by folder
-    examples: list[Example] = []
+    found: dict[str, Example] = {}
     for pool in pool_folders(settings):
-        for path in [*example_files(pool), *find_files(pool, f"*/{SHOW_FILE}")]:
+        for path in [*examples.example_files(pool), *find_files(pool, f"*/{SHOW_FILE}")]:
             try:
                 if path.name == SHOW_FILE:
                     shows[path.parent.name] = load_show(path)
                 else:
-                    examples.append(with_free_id(load_example(path), [example.id for example in examples]))
+                    example = examples.with_free_id(examples.load_example(path), found)
+                    found[example.id] = example
             except InputError as error:
                 problems.append(str(error))
-    copies = index_sources(copy_sources(examples), settings.cache / "copies")
+    copies = index_sources(copy_sources(list(found.values())), settings.cache / "copies")
     gate = Gate(house, copies, shows=tuple(shows.values()))
-    for example in examples:
-        path, brief = example.path, example.brief
-        show = shows.get(path.parent.name)
+    for example in found.values():
+        path, brief, show = example.path, example.brief, shows.get(example.path.parent.name)
         if show is None:
             problems.append(f"{path}: {path.parent} has no {SHOW_FILE}: write one with the show's name")
             continue
@@ -251,4 +241,4 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
         else:
             known = ", ".join(house.forms)
             problems.append(f"{path}: the house has no form '{brief.form}': it has {known}")
-    return len(examples), problems
+    return len(found), problems

@@ -105,7 +105,7 @@ def show_log_info(json: bool = options.JSON) -> None:
     """Show where the log is, how many runs it holds, and how large it is."""
     path = options.settings_from().log
     with _open_log() as log:
-        count, size = log.count(), log.size()
+        count, size = len(log.ids()), log.size()
     lines = (f"path:  {path}", f"runs:  {count} ({size / 1e6:.1f} MB)")
     print_output({"path": str(path), "runs": count, "bytes": size}, lines, as_json=json)
 
