@@ -124,15 +124,13 @@ class Writer:
         self.environment = dict(os.environ if environment is None else environment)
         if key is not None:
             self.environment[KEY_VARIABLE] = key
-        ledger = budget if isinstance(budget, Budget) else None
-        if settings is None:
-            settings = load_settings(given | ({} if ledger else {"budget": budget}), self.environment)
-        elif given or (budget is not None and ledger is None):
-            raise errors.SettingsError(
-                "settings are given whole, and some by name besides: leave one of both out"
-            )
-        self.settings = settings
-        self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
+        if not isinstance(budget, Budget | None):
+            given["budget"] = budget
+        if settings is not None and given:
+            raise errors.SettingsError("settings are given whole, and some by name besides: leave one out")
+        self.settings = settings or load_settings(given, self.environment)
+        bounds = self.settings.budget, self.settings.max_tokens_total
+        self.budget = budget if isinstance(budget, Budget) else Budget(*bounds)
         self.examiner: Examine | None = None  # instead of `examine`
         self.finders: list[Find] = []  # find in each text what the gate does not look for
         self.is_varied = command in {"write", BATCH}  # a prompt says what of the last texts not to repeat
@@ -140,9 +138,8 @@ class Writer:
         self._client, self._command = client, command
         self._pace: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "calls": calls}
         self._log = log
-        self._opened_log: RunLog | None = None
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = _new_thread()
         self._runner: asyncio.Runner | None = None
         self._finalizer: Callable[[], object] = lambda: None
         self._turn = threading.RLock()  # of the `_sync` methods
@@ -418,20 +415,18 @@ class Writer:
 
         Raises InputError where there is no such run, or it cannot be replayed.
         """
-        log = self.log
-        then = log.find(run)
-        answered = log.attempts(then.id)
+        then = self.log.find(run)
+        answered = self.log.attempts(then.id)
         attempts = [attempt for attempt in answered if not attempt.is_review]
         if then.command != "write" or not attempts:
             raise errors.ReplayError(f"run {then.id} holds no answer to a write: synopsis log show {then.id}")
         await self._in_thread(lambda: self.workspace)
-        show = self.workspace.find_show(then.brief.show)
-        client = Replay(then, answered)
-        author: Author = client
+        author: Author = (client := Replay(then, answered))
         if then.prompt is not None:
-            prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
-            author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
-        result = await self._write(Recording(None, then), author, self._judge(then.brief, show, then.avoid))
+            render = partial(self.prompt, then.brief, then.outline, avoid=then.avoid)
+            author = await self._model_author(client, render, limits_of(self.settings))
+        judge = self._judge(then.brief, self.workspace.find_show(then.brief.show), then.avoid)
+        result = await self._write(Recording(None, then), author, judge)
         changes = " ".join(differences(attempts, result.attempts))
         _log.info("replayed %s: %s", then.id, changes or "same prompt, same answers, same verdicts.")
         return replace(result, run=then.id)
@@ -687,18 +682,16 @@ class Writer:
         """Whether there is a log already."""
         return isinstance(self._log, RunLog) or (self._log and self.settings.log.exists())
 
-    @property
+    @cached_property
     def log(self) -> RunLog:
         """The run log; one in memory where none is to be kept, or where its file cannot be used."""
         if isinstance(self._log, RunLog):
             return self._log
-        if self._opened_log is None:
-            try:
-                self._opened_log = RunLog(self.settings.log if self._log else None)
-            except errors.FileError as error:
-                _log.error("%s; this run is not logged", error)
-                self._opened_log = RunLog(None)
-        return self._opened_log
+        try:
+            return RunLog(self.settings.log if self._log else None)
+        except errors.FileError as error:
+            _log.error("%s; this run is not logged", error)
+            return RunLog(None)
 
     async def __aenter__(self) -> Self:
         connection = self._connections.setdefault(asyncio.get_running_loop(), _Connection(0))
@@ -729,12 +722,10 @@ class Writer:
             self._close()
 
     def _close(self) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
-            self._thread = None
-        if self._opened_log is not None:
-            self._opened_log.close()
-            self._opened_log = None
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread = _new_thread()
+        if (log := vars(self).pop("log", None)) is not None and log is not self._log:
+            log.close()
 
     @property
     def _is_demo(self) -> bool:
@@ -758,9 +749,8 @@ class Writer:
         if brief is None:
             brief = make_brief(**fields)
         elif fields:
-            raise errors.BriefError(
-                f"a whole brief is given, and '{next(iter(fields))}' besides: leave one out"
-            )
+            field = next(iter(fields))
+            raise errors.BriefError(f"a whole brief is given, and '{field}' besides: leave one out")
         await self._open()
         resolved = self.resolve(brief)
         if not self._is_reported and self._client is None:
@@ -768,14 +758,8 @@ class Writer:
         self._is_reported = True
         return resolved
 
-    @property
-    def _executor(self) -> ThreadPoolExecutor:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="synopsis-gate")
-        return self._thread
-
     def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
-        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _recording(
         self,
@@ -808,7 +792,7 @@ class Writer:
         prompt = await self._in_thread(render)
         if not self._is_warm and not self.is_local and self.examiner is None:
             self._is_warm = True
-            self._executor.submit(self.workspace.gate.warm_up)
+            self._thread.submit(self.workspace.gate.warm_up)
         return ModelAuthor(client, self.workspace.prompts, prompt, limits, shape)
 
     def _demo_author(
@@ -859,6 +843,10 @@ class Writer:
                         client = await connection.stack.enter_async_context(opened)
                     connection.clients[model] = RateLimitedClient(client, **self._pace)
             yield connection.clients[model]
+
+
+def _new_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="synopsis-gate")
 
 
 # What is a text's own, and not of the other lengths of its story.
