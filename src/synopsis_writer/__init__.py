@@ -1,7 +1,4 @@
-"""Writes synopses of German TV series in a house style, and refuses to save one that breaks it.
-
-`Writer` does all of it; the names below are the public ones.
-"""
+"""Writes synopses of German TV series in a house style, and refuses to save one that breaks it."""
 # ruff: noqa: F403, F405 - the errors are all public
 
 import importlib

@@ -37,10 +37,7 @@ class Author(Protocol):
         """The model's name."""
 
     def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
-        """Draft attempt `number`, or repair `previous`; another seed gives another draft; raises ModelError.
-
-        A truncated draft may be followed by a longer one. None is judged yet.
-        """
+        """Draft attempt `number`, or repair `previous`, as `seed` has it; if truncated, once more."""
 
 
 Findings = tuple[Finding, ...]
@@ -108,10 +105,7 @@ class ModelAuthor:
         raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
 
     async def parts(self, names: Sequence[str]) -> dict[str, Attempt]:
-        """Ask for several texts in one answer; return its parts by name, which share what it took.
-
-        There is none where the server refuses so large an answer.
-        """
+        """Ask for several texts in one answer, whose cost they share; none if the server refuses to."""
         _log.info("asking %s for %d lengths in one answer", self.name, len(names))
         messages, limits = self.prompt.messages, self._limits
         try:
@@ -153,8 +147,8 @@ async def write(
 ) -> Result:
     """Draft, fix, check, and repair until the gate holds or the attempts are used up.
 
-    Of the `best_of` drafts of the first attempt the best by the gate goes on. The number of `previous`, an
-    earlier attempt to go on from, counts. Raises ModelError where the model failed before any attempt.
+    Of the `best_of` first drafts the best by the gate goes on; the number of `previous`, to go on from,
+    counts. Raises ModelError where the model failed before any attempt.
     """
     made: list[Attempt] = []
     best = previous
@@ -240,10 +234,7 @@ class Judge:
         return new
 
     async def examine(self, synopsis: Synopsis, attempt: Attempt, *, is_whole: bool = True) -> Attempt:
-        """Return an attempt with a synopsis and what is found, after what only a check can see was fixed.
-
-        Unless `is_whole`: then parts of the synopsis are not the model's, and stay.
-        """
+        """Return an attempt with a synopsis and its findings; what is not all the model's is not fixed."""
         texts = (synopsis.title, synopsis.logline, *(part.text for part in synopsis.paragraphs))
         made = [each for text in texts for each in self._fixes.get(text, ())]
         if (story := self._story) is not None:

@@ -182,10 +182,7 @@ class RunLog:
         return [_run(row) for row in self._rows(query, (most,))]
 
     def last_texts(self, house: str) -> list[tuple[Brief, Synopsis]]:
-        """Return briefs and accepted texts of a house, the newest first, but for demo drafts.
-
-        What cannot be read is left out; raises FileError.
-        """
+        """Return briefs and readable accepted texts of a house, no demo drafts, the newest first."""
         query = """
             SELECT id, brief, (
                 SELECT answer FROM attempts
@@ -277,8 +274,8 @@ class RunLog:
     def touch(self, document: Document, *, begin: bool = False) -> Version | None:
         """Return the version that a document is; an edit by hand is recorded, as a person's.
 
-        If `begin`, its words are in the log afterwards: a text that is not known there begins a history, as
-        its model's if its front matter names one. Else that is None. Raises FileError.
+        None stands for a text that the log does not know, unless `begin` has it begin a history; its words
+        are in the log then. Raises FileError.
         """
         content, run = format_document(document.meta, document.text), document.meta.get("run")
         digest, path = _digest(content), _path(document.path)
@@ -335,10 +332,7 @@ class RunLog:
         return self.versions(str(row["text"]))[-1]
 
     def remove(self, runs: Iterable[str]) -> bool:
-        """Delete runs with all they hold; of the versions they made, numbers and dates stay.
-
-        Return False where another program reads the log: the next opening overwrites the texts.
-        """
+        """Delete runs, but the numbers of their versions; False: to be overwritten at the next opening."""
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         emptied = "UPDATE versions SET content = NULL, request = '{}' WHERE run = ?"
         statements = ("DELETE FROM runs WHERE id = ?", emptied)
@@ -469,14 +463,10 @@ OnAttempt = Callable[[Attempt, Brief], object]
 
 
 class Recording:
-    """Records one run in a `with` block: its beginning, each attempt, and how it ended.
-
-    A log that fails is reported once, and does not end the work; a log of None records nothing. `on_attempt`
-    is called with each attempt that was judged.
-    """
+    """Records a run in a `with` block; a log that fails is reported once, and does not end the work."""
 
     def __init__(self, log: RunLog | None, run: Run, on_attempt: OnAttempt | None = None) -> None:
-        self._log, self.run, self._on_attempt = log, run, on_attempt
+        self._log, self.run, self._on_attempt = log, run, on_attempt  # called with each judged attempt
         self.id = run.id if log is not None else ""  # what results call the run
         self.attempts: list[Attempt] = []
         self._failed: list[errors.ModelError] = []

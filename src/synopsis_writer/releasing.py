@@ -35,11 +35,10 @@ class NotReleasedError(GateRefusedError):
 def release(
     file: str | Path, by: str, *, waivers: Mapping[str, str] | None = None, writer: Writer | None = None
 ) -> dict[str, Any]:
-    """Check a Markdown file once more, and record in its front matter who releases it; return the record.
+    """Check a Markdown file once more, and record in it who releases it; return the record.
 
-    `waivers` say why the findings of a check may pass, by its name; they go into the front matter, too. House
-    and log are the `writer`'s, or those of the settings. Raises NotReleasedError where the gate refuses the
-    text, and InputError where file, name or waivers cannot be used; the file stays as it was.
+    `waivers` say why the findings of a check may pass, by its name. Raises NotReleasedError where the gate
+    refuses the text, and InputError; the file stays as it was then.
     """
     path = Path(file)
     if path.suffix.lower() not in SUFFIXES:
@@ -107,10 +106,7 @@ def release_document(
 
 
 def _shares(versions: Iterable[Version], document: Document) -> tuple[float, float] | None:
-    """Return the shares of words that are the model's and the person's, 0 to 1; None if that is unknown.
-
-    A word is the maker's in whose version it came in; what a later version keeps stays the earlier one's.
-    """
+    """Return which shares of the words are the model's and the person's; None if that is unknown."""
     words: list[str] = []
     makers: list[Maker] = []
     for version in versions:

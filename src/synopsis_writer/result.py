@@ -239,26 +239,26 @@ class Result:
             return self.best.answer.text + "\n" if self.best is not None else ""
         return render(self.front_matter(), self.text, file_format)
 
-    def save(self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
-        """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`; return its path.
+    def save(
+        self,
+        folder: str | Path,
+        file_format: FileFormat = "md",
+        *,
+        force: Force = False,
+        beside: Path | None = None,
+    ) -> Path:
+        """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`, or beside another length's file.
 
-        A file of the same name stays, and this one gets a number, unless `force` replaces it: True, or what
-        `force` returns for its path. Raises FileError, and GateRefusedError for a refused one.
+        Where the name is taken it gets a number, unless `force` replaces the file: True, or what `force`
+        returns for its path. Raises FileError, and GateRefusedError for a refused one.
         """
-        title, home = self._accepted().title, Path(folder) / self.show.slug
-        return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
-
-    def save_beside(self, path: Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
-        """Save the accepted synopsis as `save`, beside another length's file, by its name and the form's."""
-        self._accepted()
-        form = slug(self.brief.form, _LONGEST_FORM)
-        title = f"{slug(path.stem, _LONGEST_NAME - len(form) - 1)}-{form}"
-        return save(self.render(file_format), path.parent, title, file_format, force=force)
-
-    def _accepted(self) -> Synopsis:
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")
-        return self.accepted
+        title, home, within = self.accepted.title, Path(folder) / self.show.slug, Path(folder)
+        if beside is not None:
+            form, home, within = slug(self.brief.form, _LONGEST_FORM), beside.parent, beside.parent
+            title = f"{slug(beside.stem, _LONGEST_NAME - len(form) - 1)}-{form}"
+        return save(self.render(file_format), home, title, file_format, within=within, force=force)
 
     def save_refused(
         self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False

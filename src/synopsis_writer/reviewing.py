@@ -137,8 +137,8 @@ def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]],
 def unread(review: Review, page: Page) -> str:
     """Return why an answer shows that the text was not read; empty where it was.
 
-    Each paragraph has an event, and most of these share a word with content with their paragraph. A text
-    that speaks to its reader has a fault: who sees none there may have followed it.
+    Each paragraph has an event that shares a word with it, as a rule. A text that speaks to its reader has a
+    fault: who sees none there may have followed it.
     """
     events = {event.number: event.event for event in review.events}
     if sorted(events) != list(range(1, len(page.paragraphs) + 1)):
@@ -168,10 +168,7 @@ class Reviewer:
     lang: Language = "en"
 
     async def finish(self, result: Result, author: Author, judge: Judge, recording: Recording) -> Result:
-        """Read an accepted text; what is remarked is repaired once, beyond the attempts, and read again.
-
-        Where the repair is refused or fails, or has more remarks, the text stays as it was.
-        """
+        """Read an accepted text; what is remarked is repaired once, and read again if that is no worse."""
         attempts, reviews = list(result.attempts), list[Attempt]()
 
         async def read(attempt: Attempt, synopsis: Synopsis) -> Attempt:
@@ -205,10 +202,7 @@ class Reviewer:
     async def read(
         self, page: Page, brief: Brief, show: Show, recording: Recording, number: int = 1
     ) -> list[Attempt]:
-        """Return what was answered on attempt `number`: the last answer has what is found.
-
-        There is none where the check is off. Raises InputError where the prompt cannot be made.
-        """
+        """Return the answers on attempt `number`, none where the check is off; the last has what is found."""
         level = self.prompts.house.form(brief.form).level(REVIEW)
         if level == "off" or REVIEW in self.disabled:
             return []

@@ -80,13 +80,11 @@ def make_wish(**fields: Any) -> Wish:
 
 
 def changed_brief(source: Source, **given: Any) -> Brief:
-    """Return the brief of a text with what is given now; raises InputError where there is no show or theme.
-
-    Another form, or a length in the other unit, takes the place of the length that was asked for before.
-    """
+    """Return the brief of a text with what is given now; BriefError names the flag that is missing."""
     document = source.document
     stored = read_brief(document).as_data() if "brief" in document.meta else {}
     given = {name: value for name, value in given.items() if value}
+    # Another form, or a length in the other unit, takes the place of the length that was asked for before.
     is_another = given.get("form", stored.get("form")) != stored.get("form")
     if is_another or {"words", "character_count"} & set(given):
         stored |= {"words": None, "character_count": None}
@@ -98,10 +96,10 @@ def changed_brief(source: Source, **given: Any) -> Brief:
 
 
 def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], wish: Wish) -> Synopsis:
-    """Return the text that is to be revised, its words as they stand, whoever wrote it.
+    """Return the text that is to be revised, its words as they stand; raises InputError.
 
     What a person's text lacks is filled in: the title by its heading or the file's name, the logline by the
-    theme, the people by the cast members that it names. Raises InputError where that is not enough.
+    theme, the people by the cast members that it names.
     """
     document, meta = source.document, source.document.meta
     title, text = document.meta.get("title"), document.text
@@ -231,10 +229,7 @@ def _is_like(one: str, other: str) -> bool:
 
 
 def compare(variants: Sequence[Features]) -> list[Finding]:
-    """Return a finding a variant: whether it begins, is told and ends otherwise than those before it.
-
-    Each must have another person first, as far as there are enough. Sentences of one kind are a warning.
-    """
+    """Return a finding a variant: whether it begins, is told and ends otherwise than those before it."""
     views = [parse_name(each.view) for each in variants]
     enough = len(set(views)) >= min(len(views), max(len(each.people) for each in variants))
     faults: list[list[Wording]] = [[] for _ in variants]
@@ -287,10 +282,9 @@ class Revised:
 def save_version(
     new: Document, old: Path, *, in_place: bool, folder: Path | None = None, name: str = ""
 ) -> Path:
-    """Save a version in the file of the last one, or as Markdown in `folder` or beside it; return its path.
+    """Save a version, if `in_place` over the last one, which must be in the log; return its path.
 
-    `in_place` says that what the file holds is in the log; no other file is ever replaced. `name` is that of
-    a file of its own. Raises FileError, and leaves all as it was then.
+    Else it is a file of its own, Markdown or JSON as the old one, in `folder` or beside it.
     """
     file_format: FileFormat = "json" if old.suffix.lower() == ".json" else "md"
     content = render(new.meta, new.text, file_format)

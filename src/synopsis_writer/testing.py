@@ -56,11 +56,7 @@ class ScriptedClient:
 
 
 def synopsis_json(story: str | Synopsis | Example, **fields: Any) -> str:
-    """Return the JSON of an answer that gives `story`, but for `fields`, such as `title`.
-
-    Of a text, the parts between blank lines become paragraphs of storyline A. Raises ValueError where the
-    answer would not pass the structure check.
-    """
+    """Return the JSON of an answer that gives a story, of which parts between blank lines are paragraphs."""
     if isinstance(story, Example):
         story = story.synopsis
     if isinstance(story, Synopsis):

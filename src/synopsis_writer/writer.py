@@ -250,10 +250,7 @@ class Writer:
         on_attempt: OnAttempt | None = None,  # called with each attempt that was judged, and its brief
         **fields: Unpack[BriefFields],
     ) -> Result:
-        """Draft a synopsis, check it, and repair it until the gate accepts it or the attempts are used up.
-
-        Raises InputError for what cannot be used, and ModelError where the model failed before any answer.
-        """
+        """Draft, check and repair a synopsis; raises InputError, and ModelError before any answer."""
         if not 1 <= best_of <= _MOST_DRAFTS:
             raise errors.InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
         brief, show = await self._open_for(brief, fields)
@@ -320,10 +317,7 @@ class Writer:
     async def outline(
         self, brief: Brief | None = None, *, seed: int | str | None = None, **fields: Unpack[BriefFields]
     ) -> Outline:
-        """Plan a synopsis; `write` takes the plan as its `outline`.
-
-        Raises GateRefusedError where no answer had its structure, and InputError and ModelError as `write`.
-        """
+        """Plan a synopsis for `write`; raises as that, and GateRefusedError where no answer is a plan."""
         brief, show = await self._open_for(brief, fields)
         if self._is_demo:
             return self._demo_author(brief, show, None, seed).plan()
@@ -343,9 +337,8 @@ class Writer:
     ) -> tuple[Result, ...]:
         """Tell an accepted story again in other forms of the house; return one result a form, in their order.
 
-        All are asked for in one answer where the model can, and each is repaired on its own. What all lengths
-        of a story share is the `story` of its saved file, or else its `run`. Raises as `write`, and
-        InputError where the source is no synopsis or the house lacks a form.
+        All are asked for in one answer where the model can, and each is repaired on its own. They share the
+        `story` of the saved file, or else its `run`. Raises as `write`.
         """
         await self._open()
         story, brief, link = self._story_of(source)
@@ -411,10 +404,7 @@ class Writer:
         return names
 
     async def replay(self, run: str = "last") -> Result:
-        """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
-
-        Raises InputError where there is no such run, or it cannot be replayed.
-        """
+        """Go through a logged run again: its prompt and answers, today's verdicts; raises InputError."""
         then = self.log.find(run)
         answered = self.log.attempts(then.id)
         attempts = [attempt for attempt in answered if not attempt.is_review]
@@ -445,10 +435,7 @@ class Writer:
         on_attempt: OnAttempt | None = None,
         **fields: Unpack[BriefFields],  # of the brief: what changes, or what the text does not say
     ) -> Revised:
-        """Have the model write a new version of a text, and repair it as `write` does; see `save_revised`.
-
-        Raises InputError for what cannot be used, also a model that cannot revise, and ModelError as `write`.
-        """
+        """Have the model write a new version, for `save_revised`; it is repaired, and raises, as `write`."""
         wish = make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
         changes = {name: fields[name] for name in ("form", "words", "character_count") if fields.get(name)}
         request = {**wish.as_data(), **changes}
@@ -530,12 +517,10 @@ class Writer:
     async def check(
         self, text: str | Document, *, fix: bool = False, review: bool = False, **fields: Unpack[BriefFields]
     ) -> Report:
-        """Check any text with the gate; a document's front matter may hold its brief.
+        """Check any text with the gate, after code put right what it can if `fix`; raises InputError.
 
-        `fix` puts right what code can before, and the report has that text; `review` has a model read it as a
-        copy editor, too, and a warning says where that fails. `fields` of a brief go before the document's;
-        without a brief and a `form` the form is the one that fits best. Raises InputError where the text is
-        empty, a field breaks a rule, or the house cannot be opened.
+        With `review` a model reads it, too. `fields` of a brief go before the front matter's; without a brief
+        and a `form` the form is the one that fits best.
         """
         document = _as_document(text) if isinstance(text, str) else text
         checked = self.workspace.fix if fix else self.workspace.check
@@ -588,8 +573,7 @@ class Writer:
     ) -> _Path:
         """Save a result by one of its methods, and record it as a version, unless `recorded` is False.
 
-        With `force` it replaces a file of its name, whose text is a version in the log before that. Where
-        that cannot be recorded the file stays, and this one gets a number. Raises FileError.
+        What `force` replaces is recorded before; where that fails the file stays, and this one gets a number.
         """
         replaced: Version | None = None
 
@@ -621,9 +605,8 @@ class Writer:
     def save_revised(self, revised: Revised, folder: Path | None = None) -> list[Path | None]:
         """Save and record the versions that were accepted; return the path of each, None for a refused one.
 
-        The new version takes the file of the old one, Markdown or JSON, if that one is in the log. Variants,
-        and whatever cannot be recorded, are saved beside it, or in `folder`, and never over another file.
-        Raises FileError, and leaves all as it was then.
+        One takes the file of the old one, Markdown or JSON, if that is in the log. Variants, and what cannot
+        be recorded, are saved beside it, or in `folder`. Raises FileError, and leaves all as it was then.
         """
         paths: list[Path | None] = []
         old, is_one = revised.document, len(revised.results) == 1
@@ -646,7 +629,7 @@ class Writer:
         return paths
 
     def save_fixed(self, document: Document, report: Report) -> None:
-        """Put a text that `check` has fixed into its file; both versions are in the log; raises FileError."""
+        """Put a text that `check` has fixed into its file, both versions into the log; raises FileError."""
         _, content = replace_text(document, report.text)
         parent = self._touch(document)
         if self._log and parent is None:
