@@ -40,6 +40,7 @@ class Author(Protocol):
         """Draft attempt `number`, or repair `previous`, as `seed` has it; if truncated, once more."""
 
 
+Shape = type[BaseModel]
 Findings = tuple[Finding, ...]
 Examine = Callable[..., Findings | Awaitable[Findings]]
 """Holds a synopsis against its brief and its show, as `Gate.examine` does, here or in another process."""
@@ -51,12 +52,7 @@ class ModelAuthor:
     """Asks a model with a few-shot prompt; one that spent all tokens on thoughts gets more the next time."""
 
     def __init__(
-        self,
-        client: ModelClient,
-        prompts: Prompts,
-        prompt: Prompt,
-        limits: Limits,
-        shape: type[BaseModel] = Synopsis,
+        self, client: ModelClient, prompts: Prompts, prompt: Prompt, limits: Limits, shape: Shape = Synopsis
     ) -> None:
         self.name, self.client, self.prompt = client.name, client, prompt
         self.part: Attempt | None = None  # a first draft that is there already, of an answer of several texts

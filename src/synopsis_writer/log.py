@@ -74,9 +74,7 @@ class Run:
     prompt_hash: str | None = None
     examples: Json[tuple[str, ...]] = ()  # ids of the examples shown
     outcome: Annotated[
-        Outcome,
-        BeforeValidator(lambda name: "accepted" if name == "done" else name),
-        PlainSerializer(stored),
+        Outcome, BeforeValidator(lambda name: "accepted" if name == "done" else name), PlainSerializer(stored)
     ] = "running"
     error: str | None = None
     path: str | None = None  # where the text was saved
@@ -459,13 +457,13 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", plain.replace('\\"', '"')).casefold()
 
 
-OnAttempt = Callable[[Attempt, Brief], object]
+OnAttempt = Callable[[Attempt, Brief], object] | None
 
 
 class Recording:
     """Records a run in a `with` block; a log that fails is reported once, and does not end the work."""
 
-    def __init__(self, log: RunLog | None, run: Run, on_attempt: OnAttempt | None = None) -> None:
+    def __init__(self, log: RunLog | None, run: Run, on_attempt: OnAttempt = None) -> None:
         self._log, self.run, self._on_attempt = log, run, on_attempt  # called with each judged attempt
         self.id = run.id if log is not None else ""  # what results call the run
         self.attempts: list[Attempt] = []

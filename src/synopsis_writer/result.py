@@ -46,24 +46,19 @@ class Attempt:
     findings: tuple[Finding, ...] = ()  # one per check that applied; empty without a synopsis
     fixed: Mapping[str, int] = field(default_factory=dict)  # faults of each kind that code put right in it
     is_review: bool = False  # no text, but a model's review of attempt `number`
+    variants: "tuple[Attempt, ...]" = ()  # where several texts were asked for at once: each on its own
 
     @classmethod
     def recorded(
-        cls,
-        number: int,
-        answer: Answer,
-        problems: Sequence[str],
-        findings: Sequence[Finding] = (),
-        **more: Any,
+        cls, number: int, answer: Answer, problems: Sequence[str], found: Sequence[Finding] = (), **more: Any
     ) -> Self:
-        """Return an attempt as a file holds it: where that has no findings, they are made of `problems`."""
+        """Return an attempt as a file holds it: where nothing is found that refuses it, by its `problems`."""
         problem = ""
-        if problems and not failures(findings):
-            named = list(filter(None, map(_CHECK.fullmatch, problems)))
-            findings = [Finding(match[1], False, "", "", match[2]) for match in named]
-            if len(named) < len(problems):
-                problem, findings = " ".join(problems), ()
-        return cls(number, answer, problem=problem, findings=tuple(findings), **more)
+        if problems and not failures(found):
+            found = [Finding(m[1], False, "", "", m[2]) for m in map(_CHECK.fullmatch, problems) if m]
+            if len(found) < len(problems):
+                problem, found = " ".join(problems), ()
+        return cls(number, answer, problem=problem, findings=tuple(found), **more)
 
     @property
     def passed(self) -> bool:

@@ -4,6 +4,7 @@ import logging
 import re
 import unicodedata
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
@@ -78,9 +79,7 @@ class Page:
     def of(cls, source: Synopsis | Document) -> "Page":
         """Return the page of a synopsis, or of a file in which a title and people may be missing."""
         if isinstance(source, Synopsis):
-            people = tuple(f"{person.name}: {person.role}" for person in source.characters)
-            parts = tuple(paragraph.text for paragraph in source.paragraphs)
-            return cls(source.text, parts, source.title, source.logline, people)
+            source = Document(Path(), source.front_matter(), source.text)
         people = tuple(f"{person.name}: {person.role}" for person in listed_people(source))
         title, logline = (str(source.meta.get(name) or "") for name in ("title", "logline"))
         return cls(source.text, tuple(paragraphs(source.text)), title, logline, people)

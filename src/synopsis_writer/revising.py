@@ -101,10 +101,8 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
     What a person's text lacks is filled in: the title by its heading or the file's name, the logline by the
     theme, the people by the cast members that it names.
     """
-    document, meta = source.document, source.document.meta
-    title, text = document.meta.get("title"), document.text
-    if not title:
-        title, text = title_and_text(text)
+    meta, text = source.document.meta, source.document.text
+    title, text = (meta["title"], text) if meta.get("title") else title_and_text(text)
     parts = [part.strip() for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
     parts = parts if len(parts) > 1 else paragraphs(text)
     longest = max(map(len, parts), default=0)
@@ -127,7 +125,7 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
     if not characters and wish.shape in {Paragraphs, Title, Logline}:
         raise ExampleError(f"{source.where}: names no people: give --character 'Name: Rolle'")
     return Synopsis.model_construct(  # unchecked: what is not written anew stays to the letter
-        title=str(title or document.path.stem.replace("-", " ")),
+        title=str(title or source.document.path.stem.replace("-", " ")),
         logline=str(meta.get("logline") or f"{brief.theme.rstrip('.')}."),
         characters=tuple(characters),
         paragraphs=tuple(
@@ -147,19 +145,19 @@ class Reviser(Judge):
     def __init__(self, base: Synopsis, wish: Wish, lang: Language, *judge: Any) -> None:
         super().__init__(*judge)
         self._base, self._wish, self._lang = base, wish, lang
-        self._variants: list[tuple[Attempt, list[Attempt]]] = []  # each attempt with its parts
 
     async def __call__(self, attempt: Attempt) -> Attempt:
         """Read an answer, put what is new into the text, and check all of it."""
         answer, problem = read_answer(attempt, self._wish.shape, self.fix)
-        texts = self._texts(answer) if answer is not None else []
-        if not texts:
-            what = self._wish.shape.__name__.lower()
-            wanted = len(self._wish.paragraphs) or self._wish.variants
-            miscounted = f"structure: {what} has {len(getattr(answer, what, ()))} entries: give {wanted}"
-            return replace(attempt, problem=problem or miscounted)
+        if answer is None:
+            return replace(attempt, problem=problem)
+        what, wanted = self._wish.shape.__name__.lower(), len(self._wish.paragraphs) or self._wish.variants
+        entries = getattr(answer, what, None)
+        if isinstance(entries, tuple) and len(entries) != wanted:
+            miscounted = f"structure: {what} has {len(entries)} entries: give {wanted}"
+            return replace(attempt, problem=miscounted)
         is_whole = self._wish.shape in {Synopsis, Variants}
-        parts = [await self.examine(text, attempt, is_whole=is_whole) for text in texts]
+        parts = [await self.examine(text, attempt, is_whole=is_whole) for text in self._texts(answer)]
         if self._wish.variants == 1:
             return parts[0]
         alike = compare([features_of(each.synopsis) for each in parts if each.synopsis is not None])
@@ -167,9 +165,8 @@ class Reviser(Judge):
             findings = (*parts[index].findings, worded(finding, None, self._lang))
             parts[index] = replace(parts[index], findings=findings)
         numbered = [(number, each) for number, part in enumerate(parts, start=1) for each in part.findings]
-        whole = replace(parts[0], findings=tuple(self._of_variant(*each) for each in numbered))
-        self._variants.append((whole, parts))
-        return whole
+        findings = tuple(self._of_variant(*each) for each in numbered)
+        return replace(parts[0], findings=findings, variants=tuple(parts))
 
     async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
         by_wish = (worded(finding, None, self._lang) for finding in self._by_wish(synopsis))
@@ -180,23 +177,15 @@ class Reviser(Judge):
         repair = f"Variante {number}: {finding.repair or worded(finding, None, 'de').sentence}"
         return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
-    def variants(self, result: Result) -> tuple[Result, ...]:
-        """Return a result for each variant of the best attempt; the result itself where there are none."""
-        parts = next((parts for whole, parts in self._variants if whole is result.best), None)
-        return tuple(replace(result, best=part) for part in parts) if parts else (result,)
-
     def _texts(self, answer: BaseModel) -> list[Synopsis]:
-        """Return the new versions that an answer makes; none where it has too many parts or too few."""
-        numbers = self._wish.paragraphs
+        """Return the new versions that an answer makes."""
         match answer:
             case Synopsis():
                 return [answer]
             case Variants():
-                return list(answer.variants) if len(answer.variants) == self._wish.variants else []
+                return list(answer.variants)
             case Paragraphs():
-                if len(answer.paragraphs) != len(numbers):
-                    return []
-                new = dict(zip(numbers, answer.paragraphs, strict=True))
+                new = dict(zip(self._wish.paragraphs, answer.paragraphs, strict=True))
                 old = enumerate(self._base.paragraphs, start=1)
                 parts = tuple(new.get(number, paragraph) for number, paragraph in old)
                 return [self._base.model_copy(update={"paragraphs": parts})]

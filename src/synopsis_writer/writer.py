@@ -19,12 +19,10 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
-from pydantic import BaseModel
-
 from synopsis_writer import drafting, errors
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import Author, Examine, Find, Findings, Judge, ModelAuthor
+from synopsis_writer.drafting import Author, Examine, Find, Findings, Judge, ModelAuthor, Shape
 from synopsis_writer.examples import read_brief
 from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid, avoid_of, repeated
@@ -127,7 +125,7 @@ class Writer:
         if not isinstance(budget, Budget | None):
             given["budget"] = budget
         if settings is not None and given:
-            raise errors.SettingsError("settings are given whole, and some by name besides: leave one out")
+            raise errors.SettingsError("settings are given whole, and some by name: leave one of both out")
         self.settings = settings or load_settings(given, self.environment)
         bounds = self.settings.budget, self.settings.max_tokens_total
         self.budget = budget if isinstance(budget, Budget) else Budget(*bounds)
@@ -247,7 +245,7 @@ class Writer:
         exclude: Collection[str] = (),  # ids of examples that the prompt must not show
         sample: int = 0,  # which of several texts for one brief this is: each has drafts of its own
         on_text: Callable[[str], None] | None = None,  # called with the whole answer so far while it grows
-        on_attempt: OnAttempt | None = None,  # called with each attempt that was judged, and its brief
+        on_attempt: OnAttempt = None,  # called with each attempt that was judged, and its brief
         **fields: Unpack[BriefFields],
     ) -> Result:
         """Draft, check and repair a synopsis; raises InputError, and ModelError before any answer."""
@@ -333,7 +331,7 @@ class Writer:
         return outline
 
     async def lengths(
-        self, source: Document | Result, forms: Sequence[str], *, on_attempt: OnAttempt | None = None
+        self, source: Document | Result, forms: Sequence[str], *, on_attempt: OnAttempt = None
     ) -> tuple[Result, ...]:
         """Tell an accepted story again in other forms of the house; return one result a form, in their order.
 
@@ -432,7 +430,7 @@ class Writer:
         variants: int = 1,  # 1 to 5, asked for together; openings, endings and the first person differ
         people: Sequence[str] = (),  # of a text that lists none, each as `Name: Rolle`
         on_text: Callable[[str], None] | None = None,
-        on_attempt: OnAttempt | None = None,
+        on_attempt: OnAttempt = None,
         **fields: Unpack[BriefFields],  # of the brief: what changes, or what the text does not say
     ) -> Revised:
         """Have the model write a new version, for `save_revised`; it is repaired, and raises, as `write`."""
@@ -475,7 +473,10 @@ class Writer:
                 _log.info("review: variants, a title or a logline alone are not reviewed")
             recording = self._recording("revise", brief, author, on_attempt)
             result = await self._write(recording, author, reviser, is_reviewed=is_whole_text)
-        return Revised(source.document, request, reviser.variants(result))
+        parts = result.best.variants if result.best is not None else ()
+        return Revised(
+            source.document, request, tuple(replace(result, best=part) for part in parts) or (result,)
+        )
 
     def _touch(self, text: Document | Path) -> Version | None:
         """Return the version that a text is, recorded now if it is new; None where it cannot be recorded."""
@@ -745,12 +746,7 @@ class Writer:
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _recording(
-        self,
-        command: str,
-        brief: Brief,
-        author: Author | str,
-        on_attempt: OnAttempt | None = None,
-        **more: Any,
+        self, command: str, brief: Brief, author: Author | str, on_attempt: OnAttempt = None, **more: Any
     ) -> Recording:
         """Return what records a run of an author, or of a model of this name that is asked elsewhere."""
         name, created = new_run()
@@ -765,11 +761,7 @@ class Writer:
         return Recording(self.log if self._log else None, run, on_attempt)
 
     async def _model_author(
-        self,
-        client: ModelClient,
-        render: Callable[[], Prompt],
-        limits: Limits,
-        shape: type[BaseModel] = Synopsis,
+        self, client: ModelClient, render: Callable[[], Prompt], limits: Limits, shape: Shape = Synopsis
     ) -> ModelAuthor:
         """Return who asks a model; the gate loads meanwhile, but beside an embedded model: no room."""
         prompt = await self._in_thread(render)
