@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.document import format_yaml, read_fields
+from synopsis_writer.document import read_fields
 from synopsis_writer.errors import ExampleError, GateRefusedError, ModelError, RequestRefusedError
 from synopsis_writer.gate import fixes
 from synopsis_writer.gate.finding import Finding
@@ -169,7 +169,9 @@ async def write(
         errors = _errors(ends, recorder)
         if not made:
             raise errors[0]
-        best = min(reversed(made), key=_faults)  # of several the newest
+        best = min(  # of several the newest
+            reversed(made), key=lambda each: (each.synopsis is None, len(each.problems), len(each.warnings))
+        )
         for reason in dict.fromkeys(map(str, errors)):
             _log.info("attempt %d of %d: a draft failed: %s", *round_, reason)
         if best.passed:
@@ -181,10 +183,6 @@ async def write(
             return Result(judge.brief, judge.show, tuple(made), best, errors[0])
         _log.info("attempt %d of %d: refused; %s", *round_, " ".join(best.problems))
     return Result(judge.brief, judge.show, tuple(made), best)
-
-
-def _faults(attempt: Attempt) -> tuple[bool, int, int]:
-    return attempt.synopsis is None, len(attempt.problems), len(attempt.warnings)
 
 
 def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[ModelError]:
@@ -280,11 +278,6 @@ def withheld_because(answer: Answer) -> str:
 
 class _OutlineFile(Outline):
     brief: Brief
-
-
-def format_outline(brief: Brief, outline: Outline) -> str:
-    """Return the YAML a person edits: the brief, and the plan below it."""
-    return format_yaml({"brief": brief.as_data(), **outline.model_dump(mode="json")})
 
 
 def load_outline(path: Path) -> tuple[Brief, Outline]:

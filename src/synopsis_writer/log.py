@@ -24,7 +24,7 @@ from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document, format_document, parse_document
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
+from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message, Schema
 from synopsis_writer.result import Attempt, Outcome, new_run
 from synopsis_writer.storage import sqlite
 from synopsis_writer.synopsis import Outline, Synopsis, parse
@@ -545,12 +545,7 @@ class Replay:
             asked = messages_hash(attempt.messages), attempt.sample
             self._left.setdefault(asked, []).append(attempt.answer)
 
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        schema: Mapping[str, Any] | None,  # noqa: ARG002 - the log knows what was answered
-        limits: Limits,
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:  # noqa: ARG002 - the log knows what was answered
         """Give the next answer to these messages; raises ReplayError where they were never asked then."""
         wanted = messages_hash(messages)
         if answers := self._left.get((wanted, limits.sample)):
@@ -580,11 +575,12 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
         return f"refused ({' '.join(attempt.problems)})" if attempt.problems else "accepted"
 
     drafts = {key(draft, index): draft for index, draft in enumerate(now)}
-    changes = []
-    for index, old in enumerate(then):
-        new = drafts.get(key(old, index), old)
-        if old.problems != new.problems:
-            changes.append(f"Attempt {index + 1}: {verdict(old)} then, {verdict(new)} now.")
+    pairs = [(old, drafts.get(key(old, index), old)) for index, old in enumerate(then)]
+    changes = [
+        f"Attempt {number}: {verdict(old)} then, {verdict(new)} now."
+        for number, (old, new) in enumerate(pairs, start=1)
+        if old.problems != new.problems
+    ]
     if len(then) != len(now):
         changes.append(f"The log holds {len(then)} attempts, the replay came to {len(now)}.")
     return changes

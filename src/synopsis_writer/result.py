@@ -129,13 +129,9 @@ def bill_of(attempts: Sequence[Attempt]) -> str:
     return bill([each.answer for each in attempts], sum(each.is_review for each in attempts))
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
-
-
 def new_run() -> tuple[str, datetime]:
     """Return the id of a run that begins now, which begins with its time, and that time."""
-    created = _now()
+    created = datetime.now(UTC).replace(microsecond=0)
     return f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", created
 
 
@@ -150,7 +146,7 @@ class Result:
     error: ModelError | None = None  # of model or network, that ended the work after an attempt
     prompt: Prompt | None = None  # what the first attempt was asked; None for a demo draft
     run: str = ""  # its id in the run log; empty if there is no log
-    created: datetime = field(default_factory=_now)
+    created: datetime = field(default_factory=lambda: new_run()[1])
     story: str = ""  # what all lengths of one story share; empty for a text that is told in one alone
     reviews: tuple[Attempt, ...] = ()  # what a copy desk answered, where one was asked
 

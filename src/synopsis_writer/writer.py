@@ -689,7 +689,7 @@ class Writer:
             del self._connections[asyncio.get_running_loop()]
             await connection.stack.aclose()
         if not self._connections:
-            self._close()
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -703,13 +703,10 @@ class Writer:
             if self._runner is not None:
                 self._finalizer()
                 self._runner = None
-            self._close()
-
-    def _close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        self._thread = _new_thread()
-        if (log := vars(self).pop("log", None)) is not None and log is not self._log:
-            log.close()
+            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread = _new_thread()
+            if (log := vars(self).pop("log", None)) is not None and log is not self._log:
+                log.close()
 
     @property
     def _is_demo(self) -> bool:

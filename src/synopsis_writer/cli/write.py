@@ -306,7 +306,8 @@ def outline(
     with writers.Writer(settings, log=not no_log) as writer:
         planned = writer.outline_sync(brief, seed=seed)
         brief, _ = writer.resolve(brief)
-    print_result(drafting.format_outline(brief, planned), is_saved=False)
+    plan = document.format_yaml({"brief": brief.as_data(), **planned.model_dump(mode="json")})
+    print_result(plan, is_saved=False)
 
 
 def prompt(
