@@ -135,24 +135,13 @@ class RunLog:
 
     def add(self, run: str, attempt: Attempt, *, with_prompt: bool = True) -> None:
         """Record an attempt, as soon as it is answered."""
-        answer = _ANSWER.dump_python(attempt.answer, mode="json", exclude={"text"})
-        usage, cost, kept = (answer.pop(name) for name in ("usage", "cost", "is_cached"))
-        del answer["service_tier"]
+        answer = _ANSWER.dump_python(attempt.answer, mode="json", exclude={"service_tier"})
+        usage, cost = answer.pop("usage"), answer.pop("cost") or {}
         asked = attempt.messages if with_prompt else ()
-        row = {
-            "run": run,
-            "number": attempt.number,
-            "messages": messages_hash(asked) if asked else None,
-            "answer": _bounded(attempt.answer.text, ""),
-            **answer,
-            **_verdict(attempt),
-            **usage,
-            **(cost or {}),
-            "is_kept": kept,
-            "repeat": attempt.sample,
-            "is_longer": attempt.is_longer,
-            "is_review": attempt.is_review,
-        }
+        row = {"run": run, "number": attempt.number, "messages": messages_hash(asked) if asked else None}
+        row |= {"answer": _bounded(answer.pop("text"), ""), "is_kept": answer.pop("is_cached")}
+        row |= {**answer, **usage, **cost, **_verdict(attempt)}
+        row |= {"repeat": attempt.sample, "is_longer": attempt.is_longer, "is_review": attempt.is_review}
         insert = _insert("attempts", row, place="(SELECT count(*) FROM attempts WHERE run = :run)")
         prompt = (row["messages"], _bounded(_messages_json(asked), "[]"))
         self._write(*([("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompt)] if asked else []), insert)
@@ -182,10 +171,8 @@ class RunLog:
     def last_texts(self, house: str) -> list[tuple[Brief, Synopsis]]:
         """Return briefs and readable accepted texts of a house, no demo drafts, the newest first."""
         query = """
-            SELECT id, brief, (
-                SELECT answer FROM attempts
-                WHERE run = runs.id AND passed AND words_by_model IS NULL ORDER BY place DESC LIMIT 1
-            ) AS answer
+            SELECT brief, (SELECT answer FROM attempts WHERE run = runs.id AND passed
+                           AND words_by_model IS NULL ORDER BY place DESC LIMIT 1) AS answer
             FROM runs WHERE house = ? AND outcome = 'done' AND command IN ('write', 'batch')
             ORDER BY created DESC, rowid DESC LIMIT ?
         """
@@ -206,11 +193,9 @@ class RunLog:
             AND (:since IS NULL OR outcome = 'running' AND julianday(created) > julianday(:since))
             ORDER BY created DESC, rowid DESC LIMIT :most
         """
-        times = {
-            "before": before and before.isoformat(),
-            "since": running_since and running_since.isoformat(),
-        }
-        return [str(row["id"]) for row in self._rows(query, {**times, "most": most})]
+        times = {"before": before, "since": running_since}
+        values = {name: time and time.isoformat() for name, time in times.items()}
+        return [str(row["id"]) for row in self._rows(query, {**values, "most": most})]
 
     def search(self, text: str, most: int = -1) -> list[str]:
         """Return the ids of the newest runs in whose briefs, answers and errors all words of `text` stand."""
@@ -311,18 +296,9 @@ class RunLog:
         if run is None:
             run = named if isinstance(named, str) else parent.run if parent else None
         name, created = new_run()
-        row = {
-            "text": parent.text if parent else name,
-            "parent": parent and parent.number,
-            "created": created.isoformat(),
-            "maker": maker,
-            "model": model,
-            "run": run,
-            "request": _json(request or {}),
-            "path": _path(document.path),
-            "hash": _digest(content),
-            "content": content,
-        }
+        row = {"text": parent.text if parent else name, "parent": parent and parent.number, "run": run}
+        row |= {"created": created.isoformat(), "maker": maker, "model": model, "path": _path(document.path)}
+        row |= {"request": _json(request or {}), "hash": _digest(content), "content": content}
         number = "(SELECT coalesce(max(number), 0) + 1 FROM versions WHERE text = :text)"
         # A text that came without a run goes with the first one that revised it.
         adopted = "UPDATE versions SET run = ? WHERE text = ? AND run IS NULL"

@@ -108,16 +108,11 @@ class Attempt:
 
     def as_data(self) -> dict[str, Any]:
         """Return the attempt as `--json` prints it."""
-        return {
-            "number": self.number,
-            "passed": self.passed,
-            "finish": self.answer.finish,
-            "problems": list(self.problems),
-            "answer": self.answer.text,
-            "findings": [finding.as_data() for finding in self.findings],
-            **_given(fixed=dict(self.fixed), review=self.is_review),
-            **answer_data(self.answer),
-        }
+        given = _given(fixed=dict(self.fixed), review=self.is_review)
+        verdict = {"number": self.number, "passed": self.passed, "finish": self.answer.finish}
+        found: dict[str, Any] = {"problems": list(self.problems), "answer": self.answer.text}
+        found["findings"] = [finding.as_data() for finding in self.findings]
+        return {**verdict, **found, **given, **answer_data(self.answer)}
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -272,15 +267,10 @@ class Result:
 
     def as_data(self, path: Path | None = None) -> dict[str, Any]:
         """Return the object that `synopsis write --json` prints; `path` is where the text was saved."""
-        return {
-            "passed": self.accepted is not None,
-            "path": str(path) if path else None,
-            "error": str(self.error) if self.error else None,
-            "brief": self.brief.as_data(),
-            **self.front_matter(),
-            "text": self.text or None,
-            "history": [attempt.as_data() for attempt in self.answered],
-        }
+        error, history = str(self.error) if self.error else None, [each.as_data() for each in self.answered]
+        outcome = {"passed": self.accepted is not None, "path": str(path) if path else None, "error": error}
+        text = {"brief": self.brief.as_data(), **self.front_matter(), "text": self.text or None}
+        return {**outcome, **text, "history": history}
 
 
 def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:

@@ -268,13 +268,12 @@ class Revised:
         return Document(self.document.path, {**meta, **own}, result.text)
 
 
-def save_version(
-    new: Document, old: Path, *, in_place: bool, folder: Path | None = None, name: str = ""
-) -> Path:
+def save_version(new: Document, *, in_place: bool, folder: Path | None = None, name: str = "") -> Path:
     """Save a version, if `in_place` over the last one, which must be in the log; return its path.
 
-    Else it is a file of its own, Markdown or JSON as the old one, in `folder` or beside it.
+    Else it is a file of its own, Markdown or JSON as the last one, in `folder` or beside it.
     """
+    old = new.path
     file_format: FileFormat = "json" if old.suffix.lower() == ".json" else "md"
     content = render(new.meta, new.text, file_format)
     if in_place and old.suffix.lower() in _REPLACED:

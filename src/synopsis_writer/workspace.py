@@ -79,15 +79,11 @@ class Report:
 
     def as_data(self) -> dict[str, Any]:
         """Return the report as JSON holds it."""
-        return {
-            "file": self.source,
-            "passed": self.passed,
-            "form": self.form,
-            "form_guessed": self.guessed,
-            **({"fixed": dict(self.fixed)} if self.fixed else {}),
-            **({"review": bill_data(self.reviews)} if self.reviews else {}),
-            "findings": [finding.as_data() for finding in self.findings],
-        }
+        form = {"form": self.form, "form_guessed": self.guessed}
+        fixed = {"fixed": dict(self.fixed)} if self.fixed else {}
+        review = {"review": bill_data(self.reviews)} if self.reviews else {}
+        findings = [finding.as_data() for finding in self.findings]
+        return {"file": self.source, "passed": self.passed, **form, **fixed, **review, "findings": findings}
 
 
 @dataclass(frozen=True)

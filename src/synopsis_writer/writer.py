@@ -165,15 +165,10 @@ class Writer:
 
     def variant(self, command: str, budget: Budget, **changes: Any) -> "Writer":
         """Return a writer with some other settings, with the key, limits and run log of this one."""
-        return Writer(
-            self.settings.model_copy(update=changes),
-            client=self._client,
-            budget=budget,
-            log=self.log if self._log else False,
-            command=command,
-            environment=self.environment,
-            **self._pace,
-        )
+        same: Any = {"client": self._client, "environment": self.environment, **self._pace}
+        log = self.log if self._log else False
+        settings = self.settings.model_copy(update=changes)
+        return Writer(settings, budget=budget, log=log, command=command, **same)
 
     def resolve(self, brief: Brief) -> tuple[Brief, Show]:
         """Return the brief with its form and its show's canonical name, and the show; raises BriefError."""
@@ -609,11 +604,10 @@ class Writer:
         One takes the file of the old one, Markdown or JSON, if that is in the log. Variants, and what cannot
         be recorded, are saved beside it, or in `folder`. Raises FileError, and leaves all as it was then.
         """
-        paths: list[Path | None] = []
+        paths: list[Path | None] = [None] * len(revised.results)
         old, is_one = revised.document, len(revised.results) == 1
         for index, result in enumerate(revised.results):
             if result.accepted is None:
-                paths.append(None)
                 continue
             parent = self._touch(old)
             in_place = parent is not None and is_one and folder is None
@@ -623,8 +617,8 @@ class Writer:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
             variant = {} if is_one else {"variant": index + 1}
             name = "" if is_one else f"{old.path.stem} variant {index + 1}"
-            path = save_version(revised.version(index), old.path, in_place=in_place, folder=folder, name=name)
-            paths.append(path)
+            path = save_version(revised.version(index), in_place=in_place, folder=folder, name=name)
+            paths[index] = path
             if parent is not None:
                 self._record_saved(result, path, parent, {**revised.request, **variant})
         return paths

@@ -264,7 +264,7 @@ def restore_version(
         document = _document(log, file)
         current, wanted = _known(log, document), _version(log, document, version)
         log.touch(document, begin=True)
-        path = revising.save_version(wanted.document, file, in_place=True)
+        path = revising.save_version(replace(wanted.document, path=file), in_place=True)
         restored = replace(wanted.document, path=path)
         log.add_version(
             restored, wanted.maker, parent=wanted, model=wanted.model, request={"restored": wanted.number}
