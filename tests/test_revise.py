@@ -516,10 +516,8 @@ async def test_a_program_revises_a_text_too(tmp_path: Path) -> None:
 
 
 def test_a_wish_has_one_aim() -> None:
-    assert make_wish(note="  kürzer\n bitte ", paragraphs=[3, 1, 3]).as_data() == {
-        "note": "kürzer bitte",
-        "paragraphs": [1, 3],
-    }
+    wish = make_wish(note="  kürzer\n bitte ", paragraphs=[3, 1, 3])
+    assert (wish.note, wish.paragraphs) == ("kürzer bitte", (1, 3))
 
 
 def test_a_text_that_became_an_example_is_no_copy_of_itself(

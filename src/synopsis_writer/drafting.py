@@ -141,10 +141,9 @@ async def write(
     best_of: int = 1,
     previous: Attempt | None = None,
 ) -> Result:
-    """Draft, fix, check, and repair until the gate holds or the attempts are used up.
+    """Draft, fix, check, and repair until the gate holds, or `attempts` after the `previous` one are used up.
 
-    Of the `best_of` first drafts the best by the gate goes on; the number of `previous`, to go on from,
-    counts. Raises ModelError where the model failed before any attempt.
+    Of the `best_of` first drafts the best goes on. Raises ModelError where there was no answer at all.
     """
     made: list[Attempt] = []
     best = previous

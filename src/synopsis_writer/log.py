@@ -257,8 +257,7 @@ class RunLog:
     def touch(self, document: Document, *, begin: bool = False) -> Version | None:
         """Return the version that a document is; an edit by hand is recorded, as a person's.
 
-        None stands for a text that the log does not know, unless `begin` has it begin a history; its words
-        are in the log then. Raises FileError.
+        A text that the log does not know begins a history if `begin`. Its words are in the log then.
         """
         content, run = format_document(document.meta, document.text), document.meta.get("run")
         digest, path = _digest(content), _path(document.path)
@@ -402,16 +401,11 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
     with _reading(f"run {row['run']}", row["run"]):
         cost = None if row["amount"] is None else row
         answer = {**row, "text": row["answer"], "is_cached": row["is_kept"], "usage": row, "cost": cost}
-        return Attempt.recorded(
-            int(row["number"]),
-            _ANSWER.validate_python(answer),
-            _PROBLEMS.validate_json(row["problems"]),
-            [Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])],
-            messages=_MESSAGES.validate_json(row["asked"] or "[]"),
-            sample=int(row["repeat"]),
-            is_longer=bool(row["is_longer"]),
-            is_review=bool(row["is_review"]),
-        )
+        found = [Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])]
+        more: Any = {name: bool(row[name]) for name in ("is_longer", "is_review")}
+        more |= {"messages": _MESSAGES.validate_json(row["asked"] or "[]"), "sample": int(row["repeat"])}
+        problems = _PROBLEMS.validate_json(row["problems"])
+        return Attempt.recorded(int(row["number"]), _ANSWER.validate_python(answer), problems, found, **more)
 
 
 def messages_hash(messages: Sequence[Message]) -> str:

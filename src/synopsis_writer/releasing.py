@@ -37,8 +37,7 @@ def release(
 ) -> dict[str, Any]:
     """Check a Markdown file once more, and record in it who releases it; return the record.
 
-    `waivers` say why the findings of a check may pass, by its name. Raises NotReleasedError where the gate
-    refuses the text, and InputError; the file stays as it was then.
+    `waivers` say why the findings of a check may pass, by its name. Raises NotReleasedError, and InputError.
     """
     path = Path(file)
     if path.suffix.lower() not in SUFFIXES:

@@ -88,9 +88,7 @@ class Attempt:
     @property
     def checks(self) -> tuple[str, ...]:
         """The names of the checks that refuse it; `structure` if it is not a synopsis."""
-        if self.problem:
-            return (NO_STRUCTURE,)
-        return tuple(finding.check for finding in failures(self.findings))
+        return (NO_STRUCTURE,) if self.problem else tuple(each.check for each in failures(self.findings))
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -179,10 +177,8 @@ class Result:
     @property
     def cost(self) -> Cost | None:
         """The cost of all of that; None when any price is unknown."""
-        costs = [attempt.answer.cost for attempt in self.answered]
-        if self.error is not None and self.error.usage is not None:
-            costs.append(self.error.cost)
-        return total_cost(costs)
+        lost = [self.error.cost] if self.error is not None and self.error.usage is not None else []
+        return total_cost([*(attempt.answer.cost for attempt in self.answered), *lost])
 
     @property
     def seconds(self) -> float:
@@ -197,27 +193,17 @@ class Result:
         if (prompt := self.prompt) is not None:
             hashed = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
             asked = {"prompt": hashed, "examples": list(prompt.example_ids)}
-        return {
-            "model": self.best.answer.model,
-            **asked,
-            **bill_data([attempt.answer for attempt in self.answered]),
-            "attempts": len(self.attempts),
-            **_given(reviews=len(self.reviews)),
-            "gate": verdicts(self.best.findings),
-            **_given(fixed=dict(self.best.fixed), run=self.run, story=self.story),
-            "created": self.created.isoformat(),
-        }
+        took = bill_data([attempt.answer for attempt in self.answered]) | {"attempts": len(self.attempts)}
+        asked |= {**took, **_given(reviews=len(self.reviews)), "gate": verdicts(self.best.findings)}
+        asked |= _given(fixed=dict(self.best.fixed), run=self.run, story=self.story)
+        return {"model": self.best.answer.model, **asked, "created": self.created.isoformat()}
 
     def front_matter(self) -> dict[str, Any]:
         """Return the front matter of the saved file: the best synopsis' fields, and how it came about."""
         if self.best is None or self.best.synopsis is None:
             return self.provenance()
-        return {
-            "brief": self.brief.as_data(),
-            **self.best.synopsis.front_matter(),
-            **_given(draft=self.best.demo_label),
-            **self.provenance(),
-        }
+        written = {"brief": self.brief.as_data(), **self.best.synopsis.front_matter()}
+        return {**written, **_given(draft=self.best.demo_label), **self.provenance()}
 
     def render(self, file_format: FileFormat = "md") -> str:
         """Return the content of the saved file; an answer without structure comes as it is."""
@@ -235,8 +221,8 @@ class Result:
     ) -> Path:
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`, or beside another length's file.
 
-        Where the name is taken it gets a number, unless `force` replaces the file: True, or what `force`
-        returns for its path. Raises FileError, and GateRefusedError for a refused one.
+        It gets a number where the name is taken, unless `force` replaces the file. Raises FileError, and
+        GateRefusedError for a refused one.
         """
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")

@@ -134,11 +134,7 @@ def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]],
 
 
 def unread(review: Review, page: Page) -> str:
-    """Return why an answer shows that the text was not read; empty where it was.
-
-    Each paragraph has an event that shares a word with it, as a rule. A text that speaks to its reader has a
-    fault: who sees none there may have followed it.
-    """
+    """Return why an answer shows that the text was not read, or followed its orders; empty where it was."""
     events = {event.number: event.event for event in review.events}
     if sorted(events) != list(range(1, len(page.paragraphs) + 1)):
         return f"it tells {len(events)} of {len(page.paragraphs)} paragraphs"

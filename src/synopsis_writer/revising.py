@@ -66,10 +66,6 @@ class Wish(BaseModel):
             return Title if self.only == "title" else Logline
         return Paragraphs if self.paragraphs else Variants if self.variants > 1 else Synopsis
 
-    def as_data(self) -> dict[str, Any]:
-        """Return what is wished, by name."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
 
 def make_wish(**fields: Any) -> Wish:
     """Build a wish from a person's input; raises InputError."""
@@ -96,11 +92,7 @@ def changed_brief(source: Source, **given: Any) -> Brief:
 
 
 def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], wish: Wish) -> Synopsis:
-    """Return the text that is to be revised, its words as they stand; raises InputError.
-
-    What a person's text lacks is filled in: the title by its heading or the file's name, the logline by the
-    theme, the people by the cast members that it names.
-    """
+    """Return the text to be revised, its words as they stand, with what it lacks; raises InputError."""
     meta, text = source.document.meta, source.document.text
     title, text = (meta["title"], text) if meta.get("title") else title_and_text(text)
     parts = [part.strip() for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
@@ -124,15 +116,13 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
     characters = characters or named_members(show, text)
     if not characters and wish.shape in {Paragraphs, Title, Logline}:
         raise ExampleError(f"{source.where}: names no people: give --character 'Name: Rolle'")
-    return Synopsis.model_construct(  # unchecked: what is not written anew stays to the letter
-        title=str(title or source.document.path.stem.replace("-", " ")),
-        logline=str(meta.get("logline") or f"{brief.theme.rstrip('.')}."),
-        characters=tuple(characters),
-        paragraphs=tuple(
-            Paragraph.model_construct(storyline=letter, text=part)
-            for letter, part in zip(letters, parts, strict=False)
-        ),
-    )
+    title = str(title or source.document.path.stem.replace("-", " "))
+    logline = str(meta.get("logline") or f"{brief.theme.rstrip('.')}.")
+    # Unchecked: what is not written anew stays to the letter.
+    pairs = zip(letters, parts, strict=False)
+    written = [Paragraph.model_construct(storyline=letter, text=part) for letter, part in pairs]
+    fields: Any = {"title": title, "logline": logline, "characters": tuple(characters)}
+    return Synopsis.model_construct(**fields, paragraphs=tuple(written))
 
 
 def _in_one_line(*texts: str) -> str:

@@ -330,14 +330,15 @@ class Writer:
     ) -> tuple[Result, ...]:
         """Tell an accepted story again in other forms of the house; return one result a form, in their order.
 
-        All are asked for in one answer where the model can, and each is repaired on its own. They share the
-        `story` of the saved file, or else its `run`. Raises as `write`.
+        All are asked for in one answer where the model can, and each is repaired on its own.
         """
         await self._open()
         story, brief, link = self._story_of(source)
         names = self.other_forms(brief.form, forms)
         house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
-        told = {name: self.resolve(brief.model_copy(update={"form": name, **_STORYS_OWN})) for name in names}
+        # What is a text's own, and not of the other lengths of its story.
+        own = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
+        told = {name: self.resolve(brief.model_copy(update={"form": name, **own})) for name in names}
         longest = told[max(names, key=lambda name: house.form(name).most_words)][0]
         async with self._connected() as client:
             asked = brief if brief.form in house.forms else longest
@@ -431,7 +432,7 @@ class Writer:
         """Have the model write a new version, for `save_revised`; it is repaired, and raises, as `write`."""
         wish = make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
         changes = {name: fields[name] for name in ("form", "words", "character_count") if fields.get(name)}
-        request = {**wish.as_data(), **changes}
+        request = {**wish.model_dump(mode="json", exclude_defaults=True), **changes}
         if not request.keys() - {"keep"}:
             hint = "say what with --note, or change --form, --words or --characters"
             raise errors.InputError(f"revise: nothing is asked for: {hint}")
@@ -567,10 +568,7 @@ class Writer:
     def save_with(
         self, save: Callable[..., _Path], result: Result, *, force: bool = False, recorded: bool = True
     ) -> _Path:
-        """Save a result by one of its methods, and record it as a version, unless `recorded` is False.
-
-        What `force` replaces is recorded before; where that fails the file stays, and this one gets a number.
-        """
+        """Save a result by one of its methods; record it if `recorded`, and what `force` replaces."""
         replaced: Version | None = None
 
         def record_old(path: Path) -> bool:
@@ -601,8 +599,8 @@ class Writer:
     def save_revised(self, revised: Revised, folder: Path | None = None) -> list[Path | None]:
         """Save and record the versions that were accepted; return the path of each, None for a refused one.
 
-        One takes the file of the old one, Markdown or JSON, if that is in the log. Variants, and what cannot
-        be recorded, are saved beside it, or in `folder`. Raises FileError, and leaves all as it was then.
+        One takes the file of the old one, if that is in the log. Variants, and what cannot be recorded, are
+        saved beside it, or in `folder`. Raises FileError, and leaves all as it was then.
         """
         paths: list[Path | None] = [None] * len(revised.results)
         old, is_one = revised.document, len(revised.results) == 1
@@ -813,10 +811,6 @@ class Writer:
 
 def _new_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="synopsis-gate")
-
-
-# What is a text's own, and not of the other lengths of its story.
-_STORYS_OWN = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
 
 
 def _as_document(text: str) -> Document:
