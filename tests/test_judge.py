@@ -40,7 +40,7 @@ from synopsis_writer.models.base import Answer, Limits
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.prompts.templates import TEMPLATES as TEMPLATES_OF_THE_WRITER
 from synopsis_writer.prompts.templates import load_prompts
-from synopsis_writer.reviewing import Page
+from synopsis_writer.revising import Page
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.testing import ScriptedClient

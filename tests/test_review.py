@@ -14,7 +14,7 @@ from synopsis_writer.errors import ConnectionFailedError, ReplayError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.reviewing import Page, Review, faults
+from synopsis_writer.revising import Page, Review, faults
 from synopsis_writer.settings import folder
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Cost, Usage

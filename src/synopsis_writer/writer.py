@@ -19,7 +19,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
-from synopsis_writer import drafting, errors
+from synopsis_writer import drafting, errors, revising
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examine, Find, Findings, Judge, ModelAuthor, Shape
@@ -36,8 +36,7 @@ from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, bill_of, new_run
-from synopsis_writer.reviewing import Page, Reviewer
-from synopsis_writer.revising import Revised, Reviser, Wish, changed_brief, make_wish, read_base, save_version
+from synopsis_writer.revising import Reviewer, Revised, Reviser
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import write_file
@@ -377,7 +376,7 @@ class Writer:
             with contextlib.suppress(errors.BriefError):  # its form may be of another house
                 brief, _ = self.resolve(brief)
             show = self.workspace.find_show(brief.show)
-            story = read_base(Source(source, str(source.path), {}), brief, show, (), Wish())
+            story = revising.read_base(Source(source, str(source.path), {}), brief, show, (), revising.Wish())
             link = str(source.meta.get("story") or source.meta.get("run") or "")
         elif source.accepted is None:
             raise errors.InputError(f"a refused text has no other lengths: {source.reason}")
@@ -430,7 +429,7 @@ class Writer:
         **fields: Unpack[BriefFields],  # of the brief: what changes, or what the text does not say
     ) -> Revised:
         """Have the model write a new version, for `save_revised`; it is repaired, and raises, as `write`."""
-        wish = make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
+        wish = revising.make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
         changes = {name: fields[name] for name in ("form", "words", "character_count") if fields.get(name)}
         request = {**wish.model_dump(mode="json", exclude_defaults=True), **changes}
         if not request.keys() - {"keep"}:
@@ -444,8 +443,8 @@ class Writer:
             text = _as_document(text)
         source = read_source(text) if isinstance(text, Path) else Source(text, str(text.path), {})
         await self._open()
-        brief, show = self.resolve(changed_brief(source, **fields))
-        base = read_base(source, brief, show, people, wish)
+        brief, show = self.resolve(revising.changed_brief(source, **fields))
+        base = revising.read_base(source, brief, show, people, wish)
         self._touch(source.document)
         # A text that became an example is neither shown nor a copy of itself.
         itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
@@ -541,7 +540,7 @@ class Writer:
         show = find_show(self.workspace.pool.shows, brief.show) or generic_show(brief.show)
         async with self._reviewer() as reviewer:
             with self._recording("check", brief, reviewer.client.name) as recording:
-                page = Page.of(replace(document, text=report.text))
+                page = revising.Page.of(replace(document, text=report.text))
                 answers = await reviewer.read(page, brief, show, recording)
                 findings = (*report.findings, *(answers[-1].findings if answers else ()))
                 reviews = tuple(attempt.answer for attempt in answers)
@@ -615,7 +614,7 @@ class Writer:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
             variant = {} if is_one else {"variant": index + 1}
             name = "" if is_one else f"{old.path.stem} variant {index + 1}"
-            path = save_version(revised.version(index), in_place=in_place, folder=folder, name=name)
+            path = revising.save_version(revised.version(index), in_place=in_place, folder=folder, name=name)
             paths[index] = path
             if parent is not None:
                 self._record_saved(result, path, parent, {**revised.request, **variant})

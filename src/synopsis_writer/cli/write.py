@@ -180,7 +180,8 @@ class _Delivery:
             self.code = max(self.code, error.exit_code)
             return
         for each in told:
-            self.deliver(each, partial(_save, writer, saving, each, partial(each.save, beside=beside), beside))
+            save = partial(each.save, beside=beside)
+            self.deliver(each, partial(_save, writer, saving, each, save, beside))
         first = source.cost if isinstance(source, results.Result) else None
         all_of_it = (source, *told) if isinstance(source, results.Result) else told
         total = usage.total_cost(each.cost for each in all_of_it)
