@@ -101,7 +101,7 @@ class ModelAuthor:
         raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
 
     async def parts(self, names: Sequence[str]) -> dict[str, Attempt]:
-        """Ask for several texts in one answer, whose cost they share; none if the server refuses to."""
+        """Ask for several texts in one answer, whose cost they share; for none where the server refuses."""
         _log.info("asking %s for %d lengths in one answer", self.name, len(names))
         messages, limits = self.prompt.messages, self._limits
         try:
@@ -141,7 +141,7 @@ async def write(
     best_of: int = 1,
     previous: Attempt | None = None,
 ) -> Result:
-    """Draft, fix, check, and repair until the gate holds, or `attempts` after the `previous` one are used up.
+    """Draft, fix, check, and repair until the gate holds or the attempts, `previous` among them, are made.
 
     Of the `best_of` first drafts the best goes on. Raises ModelError where there was no answer at all.
     """

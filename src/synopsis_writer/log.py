@@ -216,11 +216,8 @@ class RunLog:
 
     def find_id(self, name: str) -> str:
         """Return the only id that `name` is a part of, the newest run's for `last`; raises FileError."""
-        if name == "last":
-            ids = self.ids(1)
-        else:
-            query = "SELECT id FROM runs WHERE instr(lower(id), lower(?))"
-            ids = [row["id"] for row in self._rows(query, (name,))] if name else []
+        known, part = self.ids(), name.lower()
+        ids = known[:1] if name == "last" else [each for each in known if part and part in each.lower()]
         if len(ids) == 1 or name in ids:
             return name if name in ids else ids[0]
         problem = f"{len(ids)} runs match: give more of the id" if ids else "no such run"
@@ -315,11 +312,8 @@ class RunLog:
     def shrink(self) -> tuple[int, int]:
         """Give what removed runs took back to the disk; return the bytes before and after."""
         before = self.size()
-        try:
+        with self._reported("clear it up", "; it stays as it was"):
             self._database.execute("VACUUM")
-        except sqlite.SQLITE_ERRORS as error:
-            reason = sqlite.describe(error, "clear it up")
-            raise errors.FileError(f"run log {self._path}: {reason}; it stays as it was") from error
         sqlite.overwrite(self._database)
         return before, self.size()
 
@@ -332,23 +326,24 @@ class RunLog:
         """Close the file."""
         self._database.close()
 
-    def _write(self, *statements: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> None:
+    @contextlib.contextmanager
+    def _reported(self, way_out: str, besides: str = "") -> Iterator[None]:
         try:
-            with sqlite.transaction(self._database):
-                for statement, values in statements:
-                    self._database.execute(statement, values)
+            yield
         except sqlite.SQLITE_ERRORS as error:
-            reason = sqlite.describe(error, "clear it up")
-            raise errors.FileError(f"run log {self._path}: {reason}, or go on with --no-log") from error
+            reason = sqlite.describe(error, way_out) + besides
+            raise errors.FileError(f"run log {self._path}: {reason}") from error
+
+    def _write(self, *statements: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> None:
+        with self._reported("clear it up", ", or go on with --no-log"), sqlite.transaction(self._database):
+            for statement, values in statements:
+                self._database.execute(statement, values)
 
     def _rows(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
-        try:
+        with self._reported("move it away, it is damaged"):
             cursor = self._database.execute(query, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-        except sqlite.SQLITE_ERRORS as error:
-            reason = sqlite.describe(error, "move it away, it is damaged")
-            raise errors.FileError(f"run log {self._path}: {reason}") from error
 
 
 def _insert(table: str, row: Mapping[str, Any], **computed: str) -> tuple[str, Mapping[str, Any]]:
@@ -410,7 +405,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
 
 def messages_hash(messages: Sequence[Message]) -> str:
     """Return 24 hex digits that stand for messages."""
-    return hashlib.sha256(_messages_json(messages).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return _digest(_messages_json(messages))[:24]
 
 
 def _messages_json(messages: Sequence[Message]) -> str:
