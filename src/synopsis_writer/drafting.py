@@ -133,14 +133,9 @@ def longer(limits: Limits) -> Limits:
 
 
 async def write(
-    author: Author,
-    judge: "Judge",
-    recorder: Recording,
-    *,
-    attempts: int = 3,
-    best_of: int = 1,
-    previous: Attempt | None = None,
-) -> Result:
+    author: Author, judge: "Judge", recorder: Recording, *,
+    attempts: int = 3, best_of: int = 1, previous: Attempt | None = None,
+) -> Result:  # fmt: skip
     """Draft, fix, check, and repair until the gate holds or the attempts, `previous` among them, are made.
 
     Of the `best_of` first drafts the best goes on. Raises ModelError where there was no answer at all.

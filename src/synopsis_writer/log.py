@@ -278,15 +278,10 @@ class RunLog:
         return self.add_version(document, "person", parent=parent)
 
     def add_version(
-        self,
-        document: Document,
-        maker: Maker,
-        *,
-        parent: Version | None = None,
-        model: str | None = None,
-        run: str | None = None,
+        self, document: Document, maker: Maker, *,
+        parent: Version | None = None, model: str | None = None, run: str | None = None,
         request: Mapping[str, Any] | None = None,
-    ) -> Version:
+    ) -> Version:  # fmt: skip
         """Record a version, of `parent` or the first one; `run` is its front matter's; raises FileError."""
         content, named = format_document(document.meta, document.text), document.meta.get("run")
         if run is None:

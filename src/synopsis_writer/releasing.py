@@ -54,13 +54,9 @@ def release(
 
 
 def release_document(
-    document: Document,
-    by: str,
-    save: Callable[[Document], None],
-    *,
-    waivers: Mapping[str, str] | None = None,
-    writer: Writer | None = None,
-) -> dict[str, Any]:
+    document: Document, by: str, save: Callable[[Document], None], *,
+    waivers: Mapping[str, str] | None = None, writer: Writer | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Release a text wherever it stands, as `release` does, and `save` it with its record."""
     if not by.strip() or len(by) > LONGEST_NAME:
         raise InputError(f"nobody releases it: give your name with --by, {LONGEST_NAME} characters at most")

@@ -212,13 +212,9 @@ class Result:
         return render(self.front_matter(), self.text, file_format)
 
     def save(
-        self,
-        folder: str | Path,
-        file_format: FileFormat = "md",
-        *,
-        force: Force = False,
-        beside: Path | None = None,
-    ) -> Path:
+        self, folder: str | Path, file_format: FileFormat = "md", *,
+        force: Force = False, beside: Path | None = None,
+    ) -> Path:  # fmt: skip
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`, or beside another length's file.
 
         It gets a number where the name is taken, unless `force` replaces the file. Raises FileError, and

@@ -175,13 +175,9 @@ class Writer:
         return brief.model_copy(update={"show": show.name, "form": form.name}), show
 
     def prompt(
-        self,
-        brief: Brief,
-        outline: Outline | None = None,
-        *,
-        exclude: Collection[str] = (),
-        avoid: Avoid | None = None,
-    ) -> Prompt:
+        self, brief: Brief, outline: Outline | None = None, *,
+        exclude: Collection[str] = (), avoid: Avoid | None = None,
+    ) -> Prompt:  # fmt: skip
         """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
         examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
         return self.workspace.prompts.synopsis(*self.resolve(brief), examples, outline, avoid)
@@ -279,14 +275,9 @@ class Writer:
         return Judge(brief, show, self.examiner or self.examine, marks, finders, **more)
 
     async def _write(
-        self,
-        recording: Recording,
-        author: Author,
-        judge: Judge,
-        *,
-        previous: Attempt | None = None,
-        is_reviewed: bool = True,
-    ) -> Result:
+        self, recording: Recording, author: Author, judge: Judge, *,
+        previous: Attempt | None = None, is_reviewed: bool = True,
+    ) -> Result:  # fmt: skip
         """Write what a run is for, and record it; return its result with its prompt and its run."""
         run, prompt, client = recording.run, None, None
         if isinstance(author, ModelAuthor):
@@ -553,13 +544,9 @@ class Writer:
         return check_pool(self.settings)
 
     def save(
-        self,
-        result: Result,
-        folder: str | Path | None = None,
-        file_format: FileFormat = "md",
-        *,
+        self, result: Result, folder: str | Path | None = None, file_format: FileFormat = "md", *,
         force: bool = False,
-    ) -> Path:
+    ) -> Path:  # fmt: skip
         """Save an accepted text into `folder`, or the settings' one; record it; raises as `Result.save`."""
         to_folder = partial(result.save, folder or self.settings.out, file_format)
         return self.save_with(to_folder, result, force=force)
