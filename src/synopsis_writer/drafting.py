@@ -24,7 +24,6 @@ from synopsis_writer.synopsis import Outline, Synopsis, parse, parse_parts, wire
 _log = logging.getLogger(__name__)
 
 _MOST_QUOTED = 200  # characters of a refusal
-
 _LONGER = 2  # how many times the tokens an answer may have that was cut before
 _LONGEST = 8  # how many times those of the settings
 
@@ -32,9 +31,7 @@ _LONGEST = 8  # how many times those of the settings
 class Author(Protocol):
     """Something that drafts answers to one brief: a model with a prompt, or the demo's scaffold."""
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
+    name: str  # of the model
 
     def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Draft attempt `number`, or repair `previous`, as `seed` has it; if truncated, once more."""
@@ -192,17 +189,15 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[M
 
 
 class Judge:
-    """Reads answers to a brief, puts right what code can, but for names, and has the text examined."""
+    """Reads answers to a brief, puts right what code can, but for names, and has the text examined.
+
+    With a `story` that it tells in another length, a text has the story's title and logline.
+    """
 
     def __init__(
-        self,
-        brief: Brief,
-        show: Show,
-        examine: Examine,
-        marks: str = "„“",  # the house's quotation marks
-        finders: Sequence[Find] = (),
-        story: Synopsis | None = None,  # that is told in another length: its title and logline stay
-    ) -> None:
+        self, brief: Brief, show: Show, examine: Examine, marks: str = "„“", finders: Sequence[Find] = (),
+        story: Synopsis | None = None,
+    ) -> None:  # fmt: skip
         self.brief, self.show, self._examine, self._marks = brief, show, examine, marks
         self._finders, self._story = finders, story
         self._given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))

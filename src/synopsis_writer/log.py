@@ -32,9 +32,7 @@ from synopsis_writer.usage import Cost, Usage, total_cost
 
 _log = logging.getLogger(__name__)
 
-RUN: ContextVar[str | None] = ContextVar("run", default=None)
-"""The id of the run that is being made."""
-
+RUN: ContextVar[str | None] = ContextVar("run", default=None)  # the id of the run that is being made
 BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
 _LONG_DIFF = 400_000_000  # pairs of words, a bit of memory each; longer texts are compared whole
@@ -348,7 +346,6 @@ def _insert(table: str, row: Mapping[str, Any], **computed: str) -> tuple[str, M
 
 
 def _bounded(text: str, instead: str) -> str:
-    """Return a text that is no larger than an answer may be, else what is logged instead."""
     return instead if len(text.encode("utf-8", "replace")) > MOST_ANSWER else text
 
 
@@ -512,10 +509,9 @@ class Replay:
             return answers.pop(0)
         if wanted in {asked for asked, _ in self._left} or not any(self._left.values()):
             raise errors.ConnectionFailedError(f"run {self._id} holds no further answer: it ended there")
-        raise errors.ReplayError(
-            f"run {self._id} used a different prompt: templates, examples, pins or gate have changed "
-            "since; give --prompts, --examples, --pin, --profile and --disable as then, or write it again"
-        )
+        changed = "templates, examples, pins or gate have changed since"
+        way_out = "give --prompts, --examples, --pin, --profile and --disable as then, or write it again"
+        raise errors.ReplayError(f"run {self._id} used a different prompt: {changed}; {way_out}")
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - they are drafted
         """Give the next demo draft, which no messages asked for."""

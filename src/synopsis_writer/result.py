@@ -295,18 +295,14 @@ class RowResult:
     def of(cls, name: str, result: Result) -> Self:
         """Return the row of a result; pending where its error would meet every other row, too."""
         same = {name: getattr(result, name) for name in ("reason", "synopsis", "attempts", "usage", "cost")}
-        error, provenance = _fatal(result.error), result.provenance() or None
+        error, provenance = result.error, result.provenance() or None
+        error = None if error is None or error.is_transient else error
         outcome = "pending" if error else result.outcome
         return cls(name, outcome, provenance=provenance, seconds=result.seconds, error=error, **same)
 
     @classmethod
     def failed(cls, name: str, error: ModelError) -> Self:
         """Return the row of an error before any answer: failed, or pending as in `of`."""
-        fatal, usage = _fatal(error), error.usage or Usage()
+        fatal, usage = None if error.is_transient else error, error.usage or Usage()
         cost = NO_COST if error.usage is None else error.cost
         return cls(name, "pending" if fatal else "failed", str(error), usage=usage, cost=cost, error=fatal)
-
-
-def _fatal(error: ModelError | None) -> ModelError | None:
-    """Return an error that would meet every other row, too."""
-    return error if error is not None and not error.is_transient else None

@@ -165,8 +165,8 @@ class Reviser(Judge):
             findings = (*parts[index].findings, worded(finding, None, self._lang))
             parts[index] = replace(parts[index], findings=findings)
         numbered = [(number, each) for number, part in enumerate(parts, start=1) for each in part.findings]
-        findings = tuple(self._of_variant(*each) for each in numbered)
-        return replace(parts[0], findings=findings, variants=tuple(parts))
+        whole = tuple(self._of_variant(*each) for each in numbered)
+        return replace(parts[0], findings=whole, variants=tuple(parts))
 
     async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
         by_wish = (worded(finding, None, self._lang) for finding in self._by_wish(synopsis))
@@ -178,7 +178,6 @@ class Reviser(Judge):
         return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
     def _texts(self, answer: BaseModel) -> list[Synopsis]:
-        """Return the new versions that an answer makes."""
         match answer:
             case Synopsis():
                 return [answer]
@@ -213,8 +212,12 @@ def _is_like(one: str, other: str) -> bool:
     mine, theirs = lower_words(one), lower_words(other)
     if mine[:_FIRST_WORDS] == theirs[:_FIRST_WORDS]:
         return True
-    stems = [{stem(word) for word in words if word not in FUNCTION_WORDS} for words in (mine, theirs)]
-    return len(stems[0] & stems[1]) > ALIKE * len(stems[0] | stems[1])
+    own, others = _stems(mine), _stems(theirs)
+    return len(own & others) > ALIKE * len(own | others)
+
+
+def _stems(words: Sequence[str], least: int = 1) -> set[str]:
+    return {stem(word) for word in words if len(word) >= least and word not in FUNCTION_WORDS}
 
 
 def compare(variants: Sequence[Features]) -> list[Finding]:
@@ -390,18 +393,14 @@ def unread(review: Review, page: Page) -> str:
     events = {event.number: event.event for event in review.events}
     if sorted(events) != list(range(1, len(page.paragraphs) + 1)):
         return f"it tells {len(events)} of {len(page.paragraphs)} paragraphs"
-    parts = enumerate(page.paragraphs, start=1)
-    near = sum(not _stems(events[number]).isdisjoint(_stems(part)) for number, part in parts)
+    pairs = ((events[number], part) for number, part in enumerate(page.paragraphs, start=1))
+    stems = ([_stems(lower_words(text), SHORTEST_CONTENT) for text in pair] for pair in pairs)
+    near = sum(not event.isdisjoint(part) for event, part in stems)
     if 2 * near < len(page.paragraphs):
         return "it does not say what happens in the text"
     if page.orders and not review.remarks:
         return f"it remarks nothing, though the text speaks to its reader: {quoted(page.orders)}"
     return ""
-
-
-def _stems(text: str) -> set[str]:
-    words = (word for word in lower_words(text) if len(word) >= SHORTEST_CONTENT)
-    return {stem(word) for word in words if word not in FUNCTION_WORDS}
 
 
 @dataclass(frozen=True)

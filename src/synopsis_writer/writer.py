@@ -86,7 +86,6 @@ _P = ParamSpec("_P")
 def _sync(
     method: Callable[Concatenate["Writer", _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate["Writer", _P], _T]:
-    """Return a method that does the same outside an event loop."""
 
     @wraps(method)
     def run(writer: "Writer", /, *args: _P.args, **more: _P.kwargs) -> _T:
@@ -490,10 +489,8 @@ class Writer:
                 recording.answered(attempt)
             answered = sum((attempt.answer.usage for attempt in row.attempts), Usage())
             if row.usage != answered:
-                priced = total_cost(attempt.answer.cost for attempt in row.attempts)
-                cost = None
-                if row.cost is not None and priced is not None:
-                    cost = row.cost + replace(priced, amount=-priced.amount)
+                priced, paid = total_cost(attempt.answer.cost for attempt in row.attempts), row.cost
+                cost = paid + replace(priced, amount=-priced.amount) if paid and priced else None
                 recording.lost(Lost(row.usage - answered, cost))
             recording.end(row.outcome, row.reason or None)
 
@@ -641,7 +638,6 @@ class Writer:
 
     @property
     def _has_log(self) -> bool:
-        """Whether there is a log already."""
         return isinstance(self._log, RunLog) or (self._log and self.settings.log.exists())
 
     @cached_property
@@ -804,7 +800,6 @@ def _as_document(text: str) -> Document:
 
 
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
-    """Close the loop of the `_sync` methods, and what is connected in it."""
     if _is_in_loop():  # collected amid another loop, where no second one can run
         thread = threading.Thread(target=_end, args=(runner, connections))
         thread.start()
@@ -815,7 +810,6 @@ def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _C
 
 
 def _is_in_loop() -> bool:
-    """Whether an event loop is running in this thread."""
     try:
         return bool(asyncio.get_running_loop())
     except RuntimeError:
