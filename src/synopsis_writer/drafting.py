@@ -133,10 +133,7 @@ async def write(
     author: Author, judge: "Judge", recorder: Recording, *,
     attempts: int = 3, best_of: int = 1, previous: Attempt | None = None,
 ) -> Result:  # fmt: skip
-    """Draft, fix, check, and repair until the gate holds or the attempts, `previous` among them, are made.
-
-    Of the `best_of` first drafts the best goes on. Raises ModelError where there was no answer at all.
-    """
+    """Draft, fix, check, and repair until the gate holds; raises ModelError where nothing was answered."""
     made: list[Attempt] = []
     best = previous
     begun = previous.number if previous is not None else 0
@@ -189,14 +186,11 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[M
 
 
 class Judge:
-    """Reads answers to a brief, puts right what code can, but for names, and has the text examined.
-
-    With a `story` that it tells in another length, a text has the story's title and logline.
-    """
+    """Reads answers to a brief, puts right what code can, but for names, and has the text examined."""
 
     def __init__(
         self, brief: Brief, show: Show, examine: Examine, marks: str = "„“", finders: Sequence[Find] = (),
-        story: Synopsis | None = None,
+        story: Synopsis | None = None,  # told in another length: its title and logline stay
     ) -> None:  # fmt: skip
         self.brief, self.show, self._examine, self._marks = brief, show, examine, marks
         self._finders, self._story = finders, story

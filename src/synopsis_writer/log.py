@@ -250,10 +250,7 @@ class RunLog:
         return line
 
     def touch(self, document: Document, *, begin: bool = False) -> Version | None:
-        """Return the version that a document is; an edit by hand is recorded, as a person's.
-
-        A text that the log does not know begins a history if `begin`. Its words are in the log then.
-        """
+        """Return the version that a document is, an edit by hand recorded, and if `begin` an unknown text."""
         content, run = format_document(document.meta, document.text), document.meta.get("run")
         digest, path = _digest(content), _path(document.path)
         query = """

@@ -35,10 +35,7 @@ class NotReleasedError(GateRefusedError):
 def release(
     file: str | Path, by: str, *, waivers: Mapping[str, str] | None = None, writer: Writer | None = None
 ) -> dict[str, Any]:
-    """Check a Markdown file once more, and record in it who releases it; return the record.
-
-    `waivers` say why the findings of a check may pass, by its name. Raises NotReleasedError, and InputError.
-    """
+    """Check a Markdown file again, record in it who releases it and what is waived; return the record."""
     path = Path(file)
     if path.suffix.lower() not in SUFFIXES:
         hint = "name a file in it, or a batch's row" if path.is_dir() else "save the text as Markdown (.md)"

@@ -217,8 +217,7 @@ class Result:
     ) -> Path:  # fmt: skip
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`, or beside another length's file.
 
-        It gets a number where the name is taken, unless `force` replaces the file. Raises FileError, and
-        GateRefusedError for a refused one.
+        It gets a number where the name is taken, unless `force`. Raises FileError, and GateRefusedError.
         """
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")

@@ -27,9 +27,11 @@ from synopsis_writer.gate.messages import Language, Wording, quoted, say
 from synopsis_writer.gate.text import Span, lower_words
 from synopsis_writer.house.form import REVIEW
 from synopsis_writer.log import Recording
-from synopsis_writer.models.base import Answer, Limits, ModelClient
+from synopsis_writer.models.base import Answer, ModelClient
+from synopsis_writer.models.resolve import limits_of
 from synopsis_writer.prompts.templates import Prompts
 from synopsis_writer.result import Attempt, FileFormat, Result, render
+from synopsis_writer.settings import Settings
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import save, write_file
 from synopsis_writer.synopsis import Character, Logline, Paragraph, Paragraphs, Synopsis, Title, Variants
@@ -409,9 +411,7 @@ class Reviewer:
 
     client: ModelClient
     prompts: Prompts
-    limits: Limits
-    disabled: frozenset[str] = frozenset()
-    lang: Language = "en"
+    settings: Settings
 
     async def finish(self, result: Result, author: Author, judge: Judge, recording: Recording) -> Result:
         """Read an accepted text; what is remarked is repaired once, and read again if that is no worse."""
@@ -450,10 +450,10 @@ class Reviewer:
     ) -> list[Attempt]:
         """Return the answers on attempt `number`, none where the check is off; the last has what is found."""
         level = self.prompts.house.form(brief.form).level(REVIEW)
-        if level == "off" or REVIEW in self.disabled:
+        if level == "off" or REVIEW in self.settings.disable:
             return []
         prompt = self.prompts.review(brief, show, page.as_data())
-        author = ModelAuthor(self.client, self.prompts, prompt, self.limits, Review)
+        author = ModelAuthor(self.client, self.prompts, prompt, limits_of(self.settings), Review)
         answers: list[Attempt] = []
         _log.info("review: %s reads the text", self.client.name)
         try:
@@ -480,16 +480,16 @@ class Reviewer:
         for reason in dropped:
             _log.info("review: a remark is dropped: %s", reason)
         if not counted:
-            return worded(judged(REVIEW, 0, _LIMIT), None, self.lang)
+            return worded(judged(REVIEW, 0, _LIMIT), None, self.settings.lang)
         remarks = "; ".join(str(remark) for remark, _ in counted)
         spans = [span for _, marked in counted for span in marked]
         finding = judged(REVIEW, len(counted), _LIMIT, say("review", remarks=remarks), spans)
         repair = f"Anmerkungen der Schlussredaktion; ändere nur, was sie betreffen: {remarks}."
-        return replace(worded(finding, None, self.lang), repair=repair)
+        return replace(worded(finding, None, self.settings.lang), repair=repair)
 
     def _unread(self, reason: object) -> Finding:
         problem = say("not reviewed", reason=clean_name(str(reason), _LONGEST))
-        return worded(judged(REVIEW, _UNREAD, _LIMIT, problem, level="warning"), None, self.lang)
+        return worded(judged(REVIEW, _UNREAD, _LIMIT, problem, level="warning"), None, self.settings.lang)
 
 
 def remarks(attempt: Attempt) -> int:

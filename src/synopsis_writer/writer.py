@@ -97,9 +97,8 @@ def _sync(
 class Writer:
     """Writes, plans and checks synopses; pool, templates, gate and model are opened once, when needed.
 
-    In an `async with` block, and between calls of the methods that end in `_sync`, connections stay open, and
-    `rpm`, `tpm` and `calls` hold for all calls together; otherwise each call has a connection of its own. The
-    gate runs in a thread of its own. Budget, cache, prices and run log are as in the command.
+    In an `async with` block, and between `_sync` calls, connections stay open, and `rpm`, `tpm` and `calls`
+    hold for all calls together; else each call has a connection of its own. The gate has its own thread.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are keywords
@@ -317,10 +316,7 @@ class Writer:
     async def lengths(
         self, source: Document | Result, forms: Sequence[str], *, on_attempt: OnAttempt = None
     ) -> tuple[Result, ...]:
-        """Tell an accepted story again in other forms of the house; return one result a form, in their order.
-
-        All are asked for in one answer where the model can, and each is repaired on its own.
-        """
+        """Tell an accepted story again in other forms, in one answer if possible; return a result a form."""
         await self._open()
         story, brief, link = self._story_of(source)
         names = self.other_forms(brief.form, forms)
@@ -769,8 +765,7 @@ class Writer:
         async with contextlib.AsyncExitStack() as stack:
             if named is not None or client is None:
                 client = await stack.enter_async_context(self._connected(model=named))
-            prompts, disabled = self.workspace.prompts, frozenset(settings.disable)
-            yield Reviewer(client, prompts, limits_of(settings), disabled, settings.lang)
+            yield Reviewer(client, self.workspace.prompts, settings)
 
     @contextlib.asynccontextmanager
     async def _connected(
