@@ -8,30 +8,33 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import typer
 
-from synopsis_writer.cli import options
-from synopsis_writer.cli.console import (
-    Progress,
-    print_error,
-    print_json,
-    print_output,
-    print_result,
-    print_written,
-    status,
-    warn,
-)
+from synopsis_writer.cli import console, lazily, options
+from synopsis_writer.cli import page as pages
+from synopsis_writer.cli.console import print_error, print_json, print_output, print_result, status, warn
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError, ModelError, SettingsError
 
-if TYPE_CHECKING:
-    from synopsis_writer.evals.ratings import Pair, Rater
-    from synopsis_writer.evals.results import EvalResults
-    from synopsis_writer.evals.suite import LoadedSuite
-    from synopsis_writer.synopsis import Synopsis
-    from synopsis_writer.workspace import Workspace
+with lazily():
+    import asyncio
+    import getpass
+    from urllib import parse
+
+    from synopsis_writer import synopsis, workspace
+    from synopsis_writer import writer as writers
+    from synopsis_writer.evals import export as exports
+    from synopsis_writer.evals import judge as judging
+    from synopsis_writer.evals import judge_check as judge_checks
+    from synopsis_writer.evals import metrics, ratings, record, report
+    from synopsis_writer.evals import results as scored
+    from synopsis_writer.evals import review_check as review_checks
+    from synopsis_writer.evals import run as running
+    from synopsis_writer.evals import suite as suites
+    from synopsis_writer.models import base
+    from synopsis_writer.storage import files
 
 app = typer.Typer(
     help="Eval runs against references: know whether a prompt or a model got better.", no_args_is_help=True
@@ -39,6 +42,20 @@ app = typer.Typer(
 
 BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
 _RUN = argument("A folder that 'synopsis eval run' wrote.", "RUN")
+
+
+def _checked(flag: typer.CallbackParam, value: Any) -> Any:
+    """Refuse names that are empty, or that no file could hold."""
+    for name in map(str, value if isinstance(value, list) else [value]):
+        if not name.strip():
+            raise SettingsError(f"{flag.opts[0]} is empty: give it a name")
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise SettingsError(f"{flag.opts[0]} {name!a}: is not UTF-8: give it another name") from error
+    return value
+
+
 _CASES = option("Ids, forms, splits, or groups of the suite; repeatable.", "GLOB", default=[])
 _CONCURRENCY = number("Texts side by side, on a server.", default=4, min=1, max=256)
 
@@ -50,19 +67,12 @@ class _SuiteFlags:
     suite: Path | None = option("The suite of cases.  [default: evals/suite.yaml]", "PATH")
     house: Path | None = options.HOUSE
 
-    def load(self) -> "LoadedSuite":
-        return _load(self.suite)
+    def workspace(self) -> "workspace.Workspace":
+        return workspace.open_workspace(options.settings_from(house=self.house))
 
-    def workspace(self) -> "Workspace":
-        from synopsis_writer.workspace import open_workspace
-
-        return open_workspace(options.settings_from(house=self.house))
-
-    def open(self, run: Path, *, again: bool = False) -> "EvalResults":
+    def open(self, run: Path, *, again: bool = False) -> "scored.EvalResults":
         """Read a run and score it, what is scored already only if `again`."""
-        from synopsis_writer.evals.results import open_results
-
-        results = open_results(run, self.load(), self.workspace(), again=again)
+        results = scored.open_results(run, _load(self.suite), self.workspace(), again=again)
         if results.judgements.jury and results.trust.is_untrusted:
             warn(f"{run}: the judge {results.judge}")
         return results
@@ -84,12 +94,18 @@ class _TextFlags(
 class _RunFlags:
     """What a run consists of, named as the parameters of `EvalRun`."""
 
-    models: list[str] = option("A model to try; repeatable.", "MODEL", "--model", default=[])
-    prompts: list[Path] = option("A folder of templates; repeatable.", "FOLDER", "--prompt", default=[])
+    models: list[str] = option(
+        "A model to try; repeatable.", "MODEL", "--model", default=[], callback=_checked
+    )
+    prompts: list[Path] = option(
+        "A folder of templates; repeatable.", "FOLDER", "--prompt", default=[], callback=_checked
+    )
     repeats: int = number("Answers per case.", default=1, min=1, max=100)
     cases: list[str] = _CASES
     concurrency: int = _CONCURRENCY
-    judges: list[str] = option("A judge of the texts; repeatable: a jury.", "MODEL", "--judge", default=[])
+    judges: list[str] = option(
+        "A judge of the texts; repeatable: a jury.", "MODEL", "--judge", default=[], callback=_checked
+    )
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,9 @@ class _MeasureFlags(options.OutputFlags, options.BudgetFlags, options.ServerFlag
 def run_eval(
     *,
     suite: Path | None = argument("A suite.yaml, or the folder that holds one.", "[SUITE]", None),
-    out: Path | None = option("The run's folder; run the same command again to continue it.", "FOLDER"),
+    out: Path | None = option(
+        "The run's folder; run the same command again to continue it.", "FOLDER", callback=_checked
+    ),
     work: _RunFlags,
     votes: int = number("How often each judge judges a text; the mean counts.", default=1, min=1, max=100),
     flags: _TextFlags,
@@ -114,26 +132,19 @@ def run_eval(
 
     Exits 4 when rows failed, a threshold is missed, or a baseline is significantly better.
     """
-    import asyncio
-
-    from synopsis_writer.evals.results import find_problems
-    from synopsis_writer.evals.run import EvalRun
-    from synopsis_writer.writer import Writer
-
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command continues it")
-    _check_names({"--out": [out], "--model": work.models, "--prompt": work.prompts, "--judge": work.judges})
     review = bool(flags.review or flags.review_model)  # what the settings say does not count here
     settings = options.settings_from(flags, review=review)
     loaded = _load(suite)
-    with Writer(settings, log=not no_log) as writer:
-        with EvalRun(writer, loaded, out, **vars(work)) as run:
+    with writers.Writer(settings, log=not no_log) as writer:
+        with running.EvalRun(writer, loaded, out, **vars(work)) as run:
             made = sum(row.outcome != "failed" for row in run.rows)
-            with Progress(run.info.planned, made) as progress:
+            with console.Progress(run.info.planned, made) as progress:
                 asyncio.run(run.write(lambda row: progress.add(row.outcome, row.usage, row.cost)))
             asyncio.run(run.judge(votes))
             results = run.results()
-        problems = find_problems(results, writer.workspace)
+        problems = scored.find_problems(results, writer.workspace)
     _print_run(results, problems, as_json=json)
     return _exit_code(problems)
 
@@ -143,9 +154,7 @@ def init_suite(
     folder: Path = argument("Where to make it, such as evals.", "FOLDER"), json: bool = options.JSON
 ) -> None:
     """Make a suite of your own: a commented suite.yaml, and one case as an example."""
-    from synopsis_writer.evals.suite import make_suite
-
-    print_written(make_suite(folder), as_json=json)
+    console.print_written(suites.make_suite(folder), as_json=json)
 
 
 @app.command("list")
@@ -156,22 +165,20 @@ def list_runs(
     json: bool = options.JSON,
 ) -> None:
     """List the runs in a folder, the newest first: date, model, prompt, accepted texts, verdict."""
-    from synopsis_writer.evals.record import RUN_FILE
-    from synopsis_writer.evals.report import format_time
-    from synopsis_writer.evals.results import list_data, open_results
-
     if not folder.is_dir():
         raise SettingsError(f"{folder}: no such folder: name one that holds the folders of runs")
-    loaded, workspace = at.load(), at.workspace()
+    loaded, workspace = _load(at.suite), at.workspace()
     listed: list[dict[str, Any]] = []
-    for path in sorted(each.parent for each in (*folder.glob(f"*/{RUN_FILE}"), *folder.glob(RUN_FILE))):
+    for path in sorted(
+        each.parent for each in (*folder.glob(f"*/{record.RUN_FILE}"), *folder.glob(record.RUN_FILE))
+    ):
         try:
-            listed += list_data(open_results(path, loaded, workspace), workspace)
+            listed += scored.list_data(scored.open_results(path, loaded, workspace), workspace)
         except FileError as error:
             warn(str(error))
     listed.sort(key=lambda each: str(each["created"]), reverse=True)
     lines = (
-        f"{format_time(each['created'])}  {each['run']}  {each['model']} · {each['prompt']}  "
+        f"{report.format_time(each['created'])}  {each['run']}  {each['model']} · {each['prompt']}  "
         f"{each['accepted']} of {each['rows']} accepted  {each['verdict']}"
         for each in listed
     )
@@ -200,11 +207,8 @@ def compare_results(
 
     Of one run alone its models, prompt versions or samples are compared with the first one.
     """
-    from synopsis_writer.evals.report import comparisons_table
-    from synopsis_writer.evals.results import compare_runs
-
     runs = [at.open(each) for each in (first, second) if each is not None]
-    comparisons = compare_runs(*runs)
+    comparisons = scored.compare_runs(*runs)
     if not any(comparison.differences for comparison in comparisons):
         raise SettingsError(
             f"{first} and {second} have no model, kind of text or case in common: name others"
@@ -212,7 +216,7 @@ def compare_results(
             else f"{first}: has one model, one version of the prompts and one sample: name a second run"
         )
     data = {"comparisons": [asdict(comparison) for comparison in comparisons]}
-    print_output(data, [comparisons_table(comparisons)], as_json=json)
+    print_output(data, [report.comparisons_table(comparisons)], as_json=json)
     return max(map(_completeness, runs))
 
 
@@ -231,28 +235,21 @@ def rate_run(
     Each answer is saved in RUN at once; the same command goes on where it ended. With --json nothing is
     asked: what has been rated is printed.
     """
-    from synopsis_writer.evals.ratings import Rater
-    from synopsis_writer.evals.results import pair_parts, ratings_data
-
     is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
     if not (json or page or is_terminal):
         hint = "run it in one, or take --page, or --json for what has been rated"
         raise InputError(f"rating needs a terminal: {hint}")
     a, *_ = runs = [at.open(each) for each in (run, other) if each is not None]
-    pairs = [(first.rows, second.rows) for first, second in pair_parts(*runs)]
-    named = Rater(run, _user() if rater is None else rater, pairs, a.suite.cases)
+    pairs = [(first.rows, second.rows) for first, second in scored.pair_parts(*runs)]
+    named = ratings.Rater(run, _user() if rater is None else rater, pairs, a.suite.cases)
     if not named.pairs:
         raise SettingsError(f"{run}: has no two texts of one case to compare: name another run, too")
     if json:
-        print_json(ratings_data(named, runs))
+        print_json(scored.ratings_data(named, runs))
         return 0
     if page:
-        from urllib.parse import urlencode
-
-        from synopsis_writer.cli.page import open_page
-
         asked = {"rate": run, "other": other or "", "rater": named.name, "suite": at.suite or ""}
-        return open_page(options.settings_from(house=at.house), fragment=f"#{urlencode(asked)}")
+        return pages.open_page(options.settings_from(house=at.house), fragment=f"#{parse.urlencode(asked)}")
     _rate(named)
     status(f"{named.done} of {len(named.pairs)} pairs rated by {named.name}; saved in {run}")
     if a.judgements.jury:
@@ -261,18 +258,21 @@ def rate_run(
 
 
 def _user() -> str:
-    import getpass
-
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError) as error:
         raise SettingsError("nobody is logged in: name the rater with --rater") from error
 
 
-def _rate(rater: "Rater") -> None:
+def _rate(rater: "ratings.Rater") -> None:
     """Show each pair that is not rated yet, until all are or the person stops."""
     while pair := rater.next():
-        print_result(f"\n{rater.done + 1} of {len(rater.pairs)}\n{_pair_text(pair)}")
+        brief = pair.case.brief
+        print_result(
+            f"\n{rater.done + 1} of {len(rater.pairs)}\n{brief.show} · {brief.form} · {brief.theme}",
+            _shown("── 1 ──", pair.first.synopsis),
+            _shown("── 2 ──", pair.second.synopsis),
+        )
         key = ""
         while key not in {"0", "1", "2", "q"}:
             print_result("1 the first · 2 the second · 0 neither · r the reference · q stop")
@@ -287,15 +287,9 @@ def _rate(rater: "Rater") -> None:
         rater.rate(pair.id, 1 if key == "1" else 2 if key == "2" else 0)
 
 
-def _pair_text(pair: "Pair") -> str:
-    brief = pair.case.brief
-    texts = [_shown(f"── {n} ──", row.synopsis) for n, row in enumerate((pair.first, pair.second), 1)]
-    return "\n".join((f"{brief.show} · {brief.form} · {brief.theme}", *texts))
-
-
-def _shown(heading: str, synopsis: "Synopsis | None") -> str:
+def _shown(heading: str, text: "synopsis.Synopsis | None") -> str:
     width = max(20, min(100, shutil.get_terminal_size().columns - 1))
-    lines = (synopsis.title, synopsis.logline, *synopsis.text.split("\n\n")) if synopsis else ()
+    lines = (text.title, text.logline, *text.text.split("\n\n")) if text else ()
     return "\n\n".join([f"\n{heading}", *(textwrap.fill(line, width) for line in lines)])
 
 
@@ -308,14 +302,11 @@ def bless_run(
     json: bool = options.JSON,
 ) -> None:
     """Make a run the baseline of its models: later runs are compared with it."""
-    from synopsis_writer.evals.results import bless
-    from synopsis_writer.evals.suite import OWN_SUITE
-
-    if at.suite is None and not OWN_SUITE.is_file():
+    if at.suite is None and not suites.OWN_SUITE.is_file():
         raise SettingsError(
             "the suite is the program's, where no baseline can stay: name a suite of your own with --suite"
         )
-    folders = bless(at.open(run), prompt)
+    folders = scored.bless(at.open(run), prompt)
     for folder in folders:
         status(f"baseline: {folder}")
     print_output({"baselines": [str(folder) for folder in folders]}, (), as_json=json)
@@ -331,18 +322,12 @@ def write_report(
     json: bool = options.JSON,
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
-    from synopsis_writer.evals.report import render_report
-    from synopsis_writer.evals.results import compare_runs, find_problems
-    from synopsis_writer.storage.files import write_file
-
     shown = at.open(run)
     other = at.open(against) if against else None
-    comparisons = [*compare_runs(shown), *(compare_runs(other, shown) if other else ())]
-    page = render_report(shown, comparisons, find_problems(shown, at.workspace()), other)
-    write_file(output, page, output=True)
-    status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
-    print_output({"written": str(output), "problems": shown.incomplete()}, (), as_json=json)
-    return _completeness(shown)
+    comparisons = [*scored.compare_runs(shown), *(scored.compare_runs(other, shown) if other else ())]
+    page = report.render_report(shown, comparisons, scored.find_problems(shown, at.workspace()), other)
+    files.write_file(output, page, output=True)
+    return _print_written(f"{output} ({len(page.encode()) / 1e6:.1f} MB)", output, shown, as_json=json)
 
 
 @app.command("export")
@@ -357,24 +342,19 @@ def export_run(
     json: bool = options.JSON,
 ) -> int:
     """Write a run's rows and scores for other programs."""
-    from synopsis_writer.evals import export
-    from synopsis_writer.storage.files import write_file
-
     results = at.open(run)
     if export_format == "inspect":
-        export.write_inspect_logs(results, output)
+        exports.write_inspect_logs(results, output)
     else:
-        render = {"jsonl": export.as_jsonl, "csv": export.as_csv, "junit": export.as_junit}[export_format]
-        write_file(output, "".join(render(results)), output=True)
-    status(f"written: {output}")
-    print_output({"written": str(output), "problems": results.incomplete()}, (), as_json=json)
-    return _completeness(results)
+        content = "".join(getattr(exports, f"as_{export_format}")(results))
+        files.write_file(output, content, output=True)
+    return _print_written(str(output), output, results, as_json=json)
 
 
 @app.command("judge-check")
 def judge_check(
     *,
-    judge: list[str] = option("The judge to try; repeatable.", "MODEL", default=...),
+    judge: list[str] = option("The judge to try; repeatable.", "MODEL", default=..., callback=_checked),
     cases: list[str] = _CASES,
     rated: list[Path] = option("A run that people have rated; the judge rates it, too.", "RUN", default=[]),
     seed: int = number("Seed of the corruptions.", default=0, min=0),
@@ -387,34 +367,26 @@ def judge_check(
     With --rated also how often it prefers what people preferred. Under 70 % it is marked as untrusted.
     Results so far and their cost are printed after an error, too.
     """
-    import asyncio
-
-    from synopsis_writer.evals import judge_check as check
-    from synopsis_writer.evals.judge import open_judge
-    from synopsis_writer.evals.ratings import rated_texts
-    from synopsis_writer.models.base import bill, bill_data
-
-    _check_names({"--judge": judge})
     settings = options.settings_from(flags, house=at.house)
-    suite = at.load()
+    suite = _load(at.suite)
     chosen, runs = suite.select(cases), [at.open(each) for each in rated]
-    ratings = {key: better for run in runs for key, better in run.ratings.items()}
-    pairs = rated_texts(ratings, [each.row for run in runs for each in run.scored], suite.cases)
+    rated_pairs = {key: better for run in runs for key, better in run.ratings.items()}
+    pairs = ratings.rated_texts(rated_pairs, [each.row for run in runs for each in run.scored], suite.cases)
     if rated and not pairs:
         raise SettingsError(f"{rated[0]}: nobody has preferred a text there: synopsis eval rate {rated[0]}")
     checked: list[dict[str, Any]] = []
 
     async def measure(model: str) -> None:
-        outcomes: check.Outcomes = Counter()
-        async with open_judge(model, settings, os.environ) as asked:
-            measured = asked, chosen, check.CORRUPTIONS, seed, outcomes
+        outcomes: judge_checks.Outcomes = Counter()
+        async with judging.open_judge(model, settings, os.environ) as asked:
+            measured = asked, chosen, judge_checks.CORRUPTIONS, seed, outcomes
             try:
-                await check.check_judge(*measured, concurrency=flags.concurrency, rated=pairs)
+                await judge_checks.check_judge(*measured, concurrency=flags.concurrency, rated=pairs)
             finally:
                 if outcomes and not json:
-                    print_result(check.check_table(model, outcomes))
-                checked.append({**check.check_data(model, outcomes), **bill_data(asked.answers)})
-                status(f"{model}: {bill(asked.answers)}" if len(judge) > 1 else bill(asked.answers))
+                    print_result(judge_checks.check_table(model, outcomes))
+                checked.append({**judge_checks.check_data(model, outcomes), **base.bill_data(asked.answers)})
+                status(f"{model}: {base.bill(asked.answers)}" if len(judge) > 1 else base.bill(asked.answers))
 
     try:
         for model in judge:
@@ -428,7 +400,9 @@ def judge_check(
 def review_check(
     *,
     half: Literal["tuning", "held-out", "both"] = option("Which half of the texts.", default="both"),
-    review_model: str | None = option("A model to measure; without one only the check of code is.", "MODEL"),
+    review_model: str | None = option(
+        "A model to measure; without one only the check of code is.", "MODEL", callback=_checked
+    ),
     house: Path | None = options.HOUSE,
     flags: _MeasureFlags,
     responses: options.CacheUse | None = options.CACHE,
@@ -439,42 +413,42 @@ def review_check(
     Recall is the share of slips whose sentence is marked. Exits 3 when texts could not be reviewed. Results
     so far are printed after an error, too.
     """
-    from synopsis_writer.evals import review_check as check
-    from synopsis_writer.models.base import bill, bill_data
-    from synopsis_writer.writer import Writer
-
-    _check_names({"--review-model": [] if review_model is None else [review_model]})
     settings = options.settings_from(flags, house=house, responses=responses, review_model=review_model)
-    halves = [each for each in check.HALVES if half in {each, "both"}]
-    readings: list[check.Reading] = []
+    halves = [each for each in review_checks.HALVES if half in {each, "both"}]
+    readings: list[review_checks.Reading] = []
 
     asked = review_model is not None
     try:
-        with Writer(settings, log=False) as writer:
+        with writers.Writer(settings, log=False) as writer:
             writer.run(
-                check.check_review(
+                review_checks.check_review(
                     writer, halves, review=asked, concurrency=flags.concurrency, results=readings
                 )
             )
     finally:
-        rows = check.summary(readings, halves)
+        rows = review_checks.summary(readings, halves)
         answers = [answer for each in readings for answer in each.answers]
         if rows:
-            data = {"results": rows, **({"review": bill_data(answers)} if answers else {})}
-            print_output(data, [check.table(rows)], as_json=json)
+            data = {"results": rows, **({"review": base.bill_data(answers)} if answers else {})}
+            print_output(data, [review_checks.table(rows)], as_json=json)
         if answers:
-            status(bill(answers, len(answers)))
+            status(base.bill(answers, len(answers)))
     return ModelError.exit_code if any(row["unread"] for row in rows) else 0
 
 
-def _print_run(run: "EvalResults", problems: Sequence[str], *, as_json: bool) -> None:
-    from synopsis_writer.evals.report import groups_table
-    from synopsis_writer.evals.results import results_data
+def _print_run(run: "scored.EvalResults", problems: Sequence[str], *, as_json: bool) -> None:
+    print_output(
+        {**scored.results_data(run), "problems": problems}, [report.groups_table(run)], as_json=as_json
+    )
 
-    print_output({**results_data(run), "problems": problems}, [groups_table(run)], as_json=as_json)
+
+def _print_written(what: str, path: Path, run: "scored.EvalResults", *, as_json: bool) -> int:
+    status(f"written: {what}")
+    print_output({"written": str(path), "problems": run.incomplete()}, (), as_json=as_json)
+    return _completeness(run)
 
 
-def _completeness(run: "EvalResults") -> int:
+def _completeness(run: "scored.EvalResults") -> int:
     """Report what is missing; an incomplete run exits 4, so that no script takes it for a complete one."""
     return _exit_code([f"{run.folder}: {problem}" for problem in run.incomplete()])
 
@@ -485,19 +459,5 @@ def _exit_code(problems: Sequence[str]) -> int:
     return BELOW if problems else 0
 
 
-def _check_names(flags: dict[str, Sequence[str | Path]]) -> None:
-    """Refuse names that are empty, or that no file could hold."""
-    for flag, name in ((flag, str(name)) for flag, names in flags.items() for name in names):
-        if not name.strip():
-            raise SettingsError(f"{flag} is empty: give it a name")
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise SettingsError(f"{flag} {name!a}: is not UTF-8: give it another name") from error
-
-
-def _load(path: Path | None) -> "LoadedSuite":
-    from synopsis_writer.evals.metrics import ALL_METRICS
-    from synopsis_writer.evals.suite import default_suite, load_suite
-
-    return load_suite(path or default_suite(), ALL_METRICS)
+def _load(path: Path | None) -> "suites.LoadedSuite":
+    return suites.load_suite(path or suites.default_suite(), metrics.ALL_METRICS)

@@ -4,23 +4,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.cli import options
+from synopsis_writer.cli import lazily, options
 from synopsis_writer.cli.console import print_error, print_output, print_result, print_written, status, warn
 from synopsis_writer.cli.options import argument, option, switch
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError
 
-if TYPE_CHECKING:
-    from synopsis_writer.examples import Example, Pool
-    from synopsis_writer.house.form import Form
-    from synopsis_writer.house.house import House
-    from synopsis_writer.learning.proof import Proof
-    from synopsis_writer.learning.texts import OwnText
-    from synopsis_writer.settings import Settings
+with lazily():
+    import asyncio
+
+    from synopsis_writer import document, workspace
+    from synopsis_writer import examples as pools
+    from synopsis_writer import settings as config
+    from synopsis_writer import show as series
+    from synopsis_writer.formats import reading
+    from synopsis_writer.gate import features
+    from synopsis_writer.house import house as houses
+    from synopsis_writer.learning import learn as learning
+    from synopsis_writer.learning import proof as proofs
+    from synopsis_writer.learning import texts as own_texts
+    from synopsis_writer.prompts import rules as prompt_rules
+    from synopsis_writer.prompts import templates
+    from synopsis_writer.storage import files as storage
 
 app = typer.Typer(help="Your house: its forms, and what it asks of them.", no_args_is_help=True)
 
@@ -38,24 +46,17 @@ def show_house(
 
     With --form only that form; with --json all limits, also those that are inherited.
     """
-    from synopsis_writer.house.house import open_house
-
-    shown = open_house(options.settings_from(house=house, profile=profile))
+    shown = houses.open_house(options.settings_from(house=house, profile=profile))
     forms = [shown.form(form)] if form else list(shown.forms.values())
     data = shown.model_dump(mode="json")
     data["forms"] = {each.name: data["forms"][each.name] for each in forms}
-    words = ", ".join(shown.known_words) or "none"
-    marks = " ".join(shown.quotation_marks)
-    head = f"{shown.name}: {shown.orthography}, marks {marks}, known words: {words}"
-    print_output(data, [head, *(_described(each, shown) for each in forms)], as_json=json)
-
-
-def _described(form: "Form", house: "House") -> str:
-    from synopsis_writer.prompts.rules import render_rules
-
-    rules = render_rules(form, house)
-    levels = [f"{check}: {level}" for check, level in form.checks.items() if level != "error"]
-    return "\n- ".join([f"\n{form.name}: {rules.purpose}", *rules.form, *rules.style, *levels])
+    words, marks = ", ".join(shown.known_words) or "none", " ".join(shown.quotation_marks)
+    lines = [f"{shown.name}: {shown.orthography}, marks {marks}, known words: {words}"]
+    for each in forms:
+        rules = prompt_rules.render_rules(each, shown)
+        levels = [f"{check}: {level}" for check, level in each.checks.items() if level != "error"]
+        lines.append("\n- ".join([f"\n{each.name}: {rules.purpose}", *rules.form, *rules.style, *levels]))
+    print_output(data, lines, as_json=json)
 
 
 @app.command("learn")
@@ -78,20 +79,17 @@ def learn(
     Show, form and theme come from the flags, a CSV's columns, the front matter, or the folders' names. Texts
     without a form are parted by length; a missing theme is the first sentence, or with --ask the model's.
     """
-    from synopsis_writer.learning.learn import check_target, learn_proven, write_house
-    from synopsis_writer.learning.texts import read_texts, with_forms
-
     settings = options.settings_from(model, limits)
-    check_target(out, force=force)
+    learning.check_target(out, force=force)
     given = {key: value for key, value in {"show": show, "form": form}.items() if value}
-    texts = with_forms(read_texts(folder, given, skip=out))
+    texts = own_texts.with_forms(own_texts.read_texts(folder, given, skip=out))
     if any(not own.show for own in texts):
         shared = folder.resolve().name if folder.is_dir() else folder.stem
         status(f"no text names its show: it is called '{shared}'; --show names it")
         texts = [replace(own, show=own.show or shared) for own in texts]
     texts = _with_themes(texts, settings if ask else None)
-    learnt, proof = learn_proven(name or out.resolve().name, texts)
-    write_house(out, learnt, texts, proof, force=force)
+    learnt, proof = learning.learn_proven(name or out.resolve().name, texts)
+    learning.write_house(out, learnt, texts, proof, force=force)
     for each in learnt.house.forms.values():
         count = sum(own.form == each.name for own in texts)
         (least, most), unit = each.length
@@ -104,25 +102,24 @@ def learn(
     _print(proof, str(out), as_json=json)
 
 
-def _with_themes(texts: "Sequence[OwnText]", settings: "Settings | None") -> "list[OwnText]":
+def _with_themes(
+    texts: "Sequence[own_texts.OwnText]", settings: "config.Settings | None"
+) -> "list[own_texts.OwnText]":
     """Return the texts, those without a theme with one of the model's, or with their first sentence."""
-    from synopsis_writer.formats.reading import first_sentence
-
     missing = [own for own in texts if not own.theme]
     themes: dict[str, str] = {}
     if missing and settings:
-        import asyncio
-
-        from synopsis_writer.learning.learn import ask_themes
-
-        themes, cost = asyncio.run(ask_themes(missing, settings))
+        themes, cost = asyncio.run(learning.ask_themes(missing, settings))
         status(f"{len(themes)} theme{'s are' if len(themes) != 1 else ' is'} the model's: {cost}")
     if left := len(missing) - len(themes):
         hint = "" if settings else "; --ask asks the model for them"
         status(f"{left} text{'s have' if left != 1 else ' has'} no theme: the first sentence is it{hint}")
-    known = [replace(own, theme=own.theme or themes.get(own.id, "")) for own in texts]
-    first = {own.id: first_sentence(own.text.raw) for own in known if not own.theme}
-    return [replace(own, theme=first[own.id], has_theme=False) if own.id in first else own for own in known]
+    known = []
+    for own in texts:
+        theme = own.theme or themes.get(own.id, "")
+        first = reading.first_sentence(own.text.raw)
+        known.append(replace(own, theme=theme) if theme else replace(own, theme=first, has_theme=False))
+    return known
 
 
 @app.command("check")
@@ -131,21 +128,15 @@ def check(house: Path | None = options.HOUSE, json: bool = options.JSON) -> int:
 
     Exits 1 if a check at level error refuses more than one in twenty of its own texts.
     """
-    from synopsis_writer.examples import load_pool
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.learning.proof import prove
-    from synopsis_writer.learning.texts import own_text
-    from synopsis_writer.workspace import pool_folders
-
     settings = options.settings_from(house=house)
-    opened, pool = open_house(settings), load_pool(pool_folders(settings))
-    texts = [own_text(example) for example in pool.examples]
+    opened, pool = houses.open_house(settings), pools.load_pool(workspace.pool_folders(settings))
+    texts = [own_texts.own_text(example) for example in pool.examples]
     if not texts:
         raise FileError(f"{settings.house}: holds no text of its own: synopsis examples add")
     if (stray := next((own for own in texts if own.form not in opened.forms), None)) is not None:
         known = ", ".join(opened.forms)
         raise InputError(f"{stray.source.where}: no form '{stray.form}': the house has {known}")
-    proof = prove(texts, lambda _: (opened, pool.shows))
+    proof = proofs.prove(texts, lambda _: (opened, pool.shows))
     _print(proof, str(settings.house or opened.name), as_json=json)
     strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
     for line in strict:
@@ -154,12 +145,12 @@ def check(house: Path | None = options.HOUSE, json: bool = options.JSON) -> int:
     return GateRefusedError.exit_code if strict else 0
 
 
-def _print(proof: "Proof", house: str, *, as_json: bool) -> None:
+def _print(proof: "proofs.Proof", house: str, *, as_json: bool) -> None:
     lines = (line.rstrip() for line in _table(proof))
     print_output({"house": house, **proof.as_data()}, lines, as_json=as_json)
 
 
-def _table(proof: "Proof") -> Iterator[str]:
+def _table(proof: "proofs.Proof") -> Iterator[str]:
     for form in dict.fromkeys(line.form for line in proof.lines):
         lines = [line for line in proof.lines if line.form == form]
         yield f"{form}: how each check judges your own texts"
@@ -186,14 +177,11 @@ def cast(
     house: Path | None = options.HOUSE,
 ) -> None:
     """Print the people of a show, or add and remove some."""
-    from synopsis_writer.examples import change_cast
-    from synopsis_writer.settings import folder as packaged
-
     settings = options.settings_from(house=house)
-    home = settings.house or settings.examples or packaged("examples")
-    if (add or remove) and home == packaged("examples"):
+    home = settings.house or settings.examples or config.folder("examples")
+    if (add or remove) and home == config.folder("examples"):
         raise InputError("the built-in house stays as it is: name your own with --house")
-    people = change_cast(home, show, add, remove).cast
+    people = pools.change_cast(home, show, add, remove).cast
     print_result(*(f"{member.name}: {member.role}" for member in people))
 
 
@@ -206,17 +194,14 @@ class _PoolFlags:
     examples: Path | None = options.EXAMPLES
 
     @cached_property
-    def settings(self) -> "Settings":
+    def settings(self) -> "config.Settings":
         return options.settings_from(self)
 
     @cached_property
-    def pool(self) -> "Pool":
-        from synopsis_writer.examples import load_pool
-        from synopsis_writer.workspace import pool_folders
+    def pool(self) -> "pools.Pool":
+        return pools.load_pool(workspace.pool_folders(self.settings))
 
-        return load_pool(pool_folders(self.settings))
-
-    def example(self, example_id: str) -> "Example":
+    def example(self, example_id: str) -> "pools.Example":
         example = next((each for each in self.pool.examples if each.id == example_id), None)
         if example is None:
             raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
@@ -232,28 +217,19 @@ def list_examples(
     json: bool = options.JSON,
 ) -> None:
     """List the examples: id, form, words and theme."""
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.show import find_show
-
     pool = flags.pool
-    wanted_form = open_house(flags.settings).form(form).name if form else None
-    wanted = find_show(pool.shows, show) if show else None
+    wanted_form = houses.open_house(flags.settings).form(form).name if form else None
+    wanted = series.find_show(pool.shows, show) if show else None
     if show and wanted is None:
         known = ", ".join(each.name for each in pool.shows)
         raise ExampleError(f"unknown show '{show}': the pool has {known}")
-    rows: list[dict[str, Any]] = [
-        {
-            "id": example.id,
-            "show": example.brief.show,
-            "form": example.brief.form,
-            "words": len(example.synopsis.text.split()),
-            "theme": example.brief.theme,
-            "title": example.synopsis.title,
-        }
-        for example in pool.examples
-        if (wanted is None or example.brief.show == wanted.name) and wanted_form in (None, example.brief.form)
-    ]
-    lines = (f"{row['id']}  {row['form']}, {count_of(row['words'], 'word')}: {row['theme']}" for row in rows)
+    rows, lines = [], []
+    for example in pool.examples:
+        brief, words = example.brief, len(example.synopsis.text.split())
+        if (wanted is None or brief.show == wanted.name) and wanted_form in (None, brief.form):
+            about = {"id": example.id, "show": brief.show, "form": brief.form, "words": words}
+            rows.append({**about, "theme": brief.theme, "title": example.synopsis.title})
+            lines.append(f"{example.id}  {brief.form}, {count_of(words, 'word')}: {brief.theme}")
     print_output({"examples": rows}, lines, as_json=json)
 
 
@@ -262,9 +238,7 @@ def show_example(
     example_id: str = argument("As 'synopsis examples list' gives it.", "ID"), *, flags: _PoolFlags
 ) -> None:
     """Print one example with its front matter."""
-    from synopsis_writer.document import read_text
-
-    print_result(read_text(flags.example(example_id).path))
+    print_result(document.read_text(flags.example(example_id).path))
 
 
 @examples_app.command("check")
@@ -274,17 +248,13 @@ def check_examples(
     flags: _PoolFlags,
 ) -> int:
     """Validate every show.yaml and example, and check each text with the gate."""
-    from synopsis_writer.workspace import check_pool, pool_folders
-
     if variety:
-        from synopsis_writer.gate.features import measure_variety
-
-        measured = measure_variety({example.id: example.synopsis for example in flags.pool.examples})
+        measured = features.measure_variety({example.id: example.synopsis for example in flags.pool.examples})
         lines, problems = measured.lines, measured.faults
     else:
         settings = flags.settings
-        count, problems = check_pool(settings)
-        folders = ", ".join(map(str, pool_folders(settings)))
+        count, problems = workspace.check_pool(settings)
+        folders = ", ".join(map(str, workspace.pool_folders(settings)))
         lines = [] if problems else [f"{count_of(count, 'example')} in {folders}: all hold"]
     print_result(*lines)
     for problem in problems:
@@ -308,30 +278,24 @@ def add_example(
 
     Without a theme, the first sentence is the theme.
     """
-    from synopsis_writer.examples import add, load_pool
-    from synopsis_writer.formats.reading import read_sources, text_files
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.learning.texts import people_of
-    from synopsis_writer.settings import folder as packaged
-    from synopsis_writer.show import find_show
-    from synopsis_writer.storage.files import find_files
-    from synopsis_writer.workspace import pool_folders
-
     settings = flags.settings
     folder = settings.examples or settings.house or settings.own_examples
-    known = [packaged("examples"), *(pool for pool in pool_folders(settings) if find_files(pool, "*/*.md"))]
-    shows = load_pool(list(dict.fromkeys(known))).shows
+    known = [
+        config.folder("examples"),
+        *(pool for pool in workspace.pool_folders(settings) if storage.find_files(pool, "*/*.md")),
+    ]
+    shows = pools.load_pool(list(dict.fromkeys(known))).shows
     fields = {"show": show, "theme": theme, "form": form, "title": title, "logline": logline}
     given = {name: value for name, value in fields.items() if value is not None}
-    own, code, count = open_house(settings), 0, 0
-    for path in [path for file in files for path in text_files(file)]:
+    own, code, count = houses.open_house(settings), 0, 0
+    for path in [path for file in files for path in reading.text_files(file)]:
         try:
-            for source in read_sources(path):
+            for source in reading.read_sources(path):
                 own.form(form or source.fields.get("form"))
-                asked = find_show(shows, {**source.fields, **given}.get("show", ""))
+                asked = series.find_show(shows, {**source.fields, **given}.get("show", ""))
                 has_cast = asked is not None and asked.cast
-                people = character or ([] if has_cast else people_of(source))
-                print_result(str(add(source, folder, shows, people=people, **given)))
+                people = character or ([] if has_cast else own_texts.people_of(source))
+                print_result(str(pools.add(source, folder, shows, people=people, **given)))
                 count += 1
         except InputError as error:
             print_error(str(error))
@@ -346,10 +310,8 @@ def remove_example(
     *, ids: list[str] = argument("As 'synopsis examples list' gives it.", "ID"), flags: _PoolFlags
 ) -> None:
     """Delete examples of your own; the built-in ones stay."""
-    from synopsis_writer.examples import remove
-
     examples = [flags.example(example_id) for example_id in dict.fromkeys(ids)]
-    remove(*examples)
+    pools.remove(*examples)
     print_result(*(str(example.path) for example in examples))
 
 
@@ -370,17 +332,15 @@ def calibrate_style(
     A text's form is in its front matter; --form is the form of texts without one. Forms without a text keep
     the built-in limits.
     """
-    from synopsis_writer.document import format_yaml
-    from synopsis_writer.house.house import built_in_house
-    from synopsis_writer.learning.learn import FEWEST_TEXTS, as_data, calibrate
-
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")
-    learnt, counts = calibrate(examples, built_in_house(), name, form)
+    learnt, counts = learning.calibrate(examples, houses.built_in_house(), name, form)
     for own, count in counts.items():
-        few = f": too few to know their spread, at least {FEWEST_TEXTS} are needed" * (count < FEWEST_TEXTS)
+        few = f": too few to know their spread, at least {learning.FEWEST_TEXTS} are needed" * (
+            count < learning.FEWEST_TEXTS
+        )
         status(f"{own}: learned from {count_of(count, 'text')}{few}")
-    print_result(format_yaml(as_data(learnt)))
+    print_result(document.format_yaml(learning.as_data(learnt)))
 
 
 prompts_app = typer.Typer(help="The templates that prompts are rendered from.", no_args_is_help=True)
@@ -399,6 +359,4 @@ def copy_prompts(
 
     Name it with --prompts, or put it into your house as prompts/. Of those you delete the program's are used.
     """
-    from synopsis_writer.prompts.templates import copy_templates
-
-    print_written(copy_templates(folder), as_json=json)
+    print_written(templates.copy_templates(folder), as_json=json)
