@@ -3,19 +3,21 @@
 import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.cli import options
+from synopsis_writer.cli import lazily, options
 from synopsis_writer.cli.console import print_output, print_result, status, warn
 from synopsis_writer.cli.options import argument, switch
 from synopsis_writer.errors import ModelError, SettingsError
 
-if TYPE_CHECKING:
-    from synopsis_writer.models.resolve import ResolvedModel
-    from synopsis_writer.settings import Settings
+with lazily():
+    import asyncio
+
+    from synopsis_writer import settings as config
+    from synopsis_writer.models import download, hosted, resolve, server
 
 SHUTDOWN_DAYS = 60  # before a model is shut down, from which on that is reported
 
@@ -28,18 +30,13 @@ def models(*, context: typer.Context, model: options.ModelFlags, json: bool = op
     if context.invoked_subcommand is not None:
         return
     report, fault = _report(options.settings_from(model))
-    ends = report.get("shutdowns", {})
-    lines = (
-        f"asked:     {report['asked'] or 'none'} ({report['why']})",
-        *(
-            f"offered:   {name}" + f" (shut down on {ends.get(name)})" * (name in ends)
-            for name in report["offered"]
-        ),
-        *(f"pulled:    {pulled}" for pulled in report["pulled"]),
-        f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}",
-    )
+    asked, ends = report["asked"], report.get("shutdowns", {})
+    lines = [f"asked:     {asked or 'none'} ({report['why']})"]
+    shut_down = {name: f" (shut down on {end})" for name, end in ends.items()}
+    lines += [f"offered:   {name}{shut_down.get(name, '')}" for name in report["offered"]]
+    lines += [f"pulled:    {pulled}" for pulled in report["pulled"]]
+    lines.append(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
     print_output(report | ({"exit_code": fault.exit_code} if fault else {}), lines, as_json=json)
-    asked = report["asked"]
     if end := ends.get(asked):
         days = (date.fromisoformat(end) - datetime.now(UTC).date()).days
         if days <= SHUTDOWN_DAYS:
@@ -49,54 +46,43 @@ def models(*, context: typer.Context, model: options.ModelFlags, json: bool = op
         raise fault
 
 
-def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
+def _report(settings: "config.Settings") -> tuple[dict[str, Any], ModelError | None]:
     """Return what `--json` prints, and the error of the server that would be asked."""
-    import asyncio
-
-    from synopsis_writer.models import download
-    from synopsis_writer.models.resolve import resolve_model, server_address
-    from synopsis_writer.models.server import check_address
-
-    resolved: ResolvedModel | None = None
+    asked: str | None = None
+    offering = (settings.hosted_model, settings.base_url) if settings.is_flag("base_url") else None
     try:
-        resolved = resolve_model(settings, os.environ)
-        why = resolved.why
-    except SettingsError as error:
-        if address := server_address(settings, os.environ):
-            check_address(address)
+        resolved = resolve.resolve_model(settings, os.environ)
+        asked, why = resolved.model, resolved.why
+        if resolved.kind == "hosted":
+            offering = resolved.model, resolved.base_url
+    except SettingsError as error:  # what the server offers says how to go on
+        if address := resolve.server_address(settings, os.environ):
+            server.check_address(address)
         why = str(error)
     offered: Mapping[str, date | None] = {}
     fault: ModelError | None = None
-    server = (resolved.model, resolved.base_url) if resolved and resolved.kind == "hosted" else None
-    if server is None and settings.is_flag("base_url"):  # what it offers says how to go on
-        server = (settings.hosted_model, settings.base_url)
     try:
-        if server is not None:
-            offered = asyncio.run(_offered(*server, insecure=settings.insecure))
+        if offering is not None:
+            offered = asyncio.run(_offered(*offering, insecure=settings.insecure))
     except ModelError as error:
         fault = error
     ends = {name: end.isoformat() for name, end in offered.items() if end}
+    pulled = download.pulled_models(settings.cache)
+    packaged = f"{download.MODEL_NAME}, for demo drafts only; {download.MODEL_LICENCE}"
     return {
-        "asked": resolved.model if resolved else None,
+        "asked": asked,
         "why": why,
         "offered": list(offered),
         **({"shutdowns": ends} if ends else {}),
         "error": str(fault) if fault else None,
-        "pulled": [
-            f"{pulled.name} ({pulled.size / 1e9:.1f} GB)" for pulled in download.pulled_models(settings.cache)
-        ],
-        "packaged": f"{download.MODEL_NAME}, for demo drafts only; {download.MODEL_LICENCE}"
-        if download.is_packaged_available()
-        else None,
+        "pulled": [f"{each.name} ({each.size / 1e9:.1f} GB)" for each in pulled],
+        "packaged": packaged if download.is_packaged_available() else None,
     }, fault
 
 
 async def _offered(model: str, base_url: str | None, *, insecure: bool) -> "Mapping[str, date | None]":
-    from synopsis_writer.models.hosted import HostedClient
-    from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key
-
-    key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
-    client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint)
+    key = server.look_up_key(server.host_of(base_url or server.DEFAULT_BASE_URL), os.environ)
+    client = hosted.HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint)
     try:
         return await client.models()
     finally:
@@ -109,30 +95,20 @@ def pull_model(
     insecure: bool | None = switch("Allow plain http to another machine.", default=None),
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
-    from synopsis_writer.models.download import pull
-
     settings = options.settings_from(insecure=insecure)
-    print_result(str(pull(name, settings.cache, insecure=settings.insecure)))
+    print_result(str(download.pull(name, settings.cache, insecure=settings.insecure)))
 
 
 @app.command("known")
 def known_models() -> None:
     """List well-known instruct models that can be pulled by name; none of them has been tried here."""
-    from synopsis_writer.models.download import KNOWN
-
-    print_result(
-        *(
-            f"{name}  {known.parameters} billion parameters, about {known.gigabytes} GB, "
-            f"{known.licence}, not tried here: {known.repo}"
-            for name, known in KNOWN.items()
-        )
-    )
+    for name, known in download.KNOWN.items():
+        size = f"{known.parameters} billion parameters, about {known.gigabytes} GB"
+        print_result(f"{name}  {size}, {known.licence}, not tried here: {known.repo}")
 
 
 @app.command("rm")
 def remove_model(name: str = argument("As 'synopsis models' lists it.", "NAME")) -> None:
     """Delete a pulled model from the cache."""
-    from synopsis_writer.models.download import remove
-
-    remove(name, options.settings_from().cache)
+    download.remove(name, options.settings_from().cache)
     status(f"removed {name}")

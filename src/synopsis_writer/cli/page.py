@@ -8,7 +8,6 @@ import threading
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from synopsis_writer import cli
 from synopsis_writer.cli import options
@@ -16,9 +15,13 @@ from synopsis_writer.cli.console import warn
 from synopsis_writer.cli.options import number, option, switch
 from synopsis_writer.errors import InputError, SettingsError
 
-if TYPE_CHECKING:
-    from synopsis_writer.settings import Settings
-    from synopsis_writer.writer import Writer
+with cli.lazily():
+    import asyncio
+
+    from synopsis_writer import settings as config
+    from synopsis_writer import writer as writers
+    from synopsis_writer.house import house as houses
+    from synopsis_writer.page import server
 
 SWITCH_INTERVAL = 0.001  # seconds for which a check may keep the server from answering
 _PORT = 8642  # in use by no service that IANA lists
@@ -46,18 +49,13 @@ def page(
 
 
 def open_page(
-    settings: "Settings", host: str = "127.0.0.1", port: int = 0, *,
+    settings: "config.Settings", host: str = "127.0.0.1", port: int = 0, *,
     log: bool = True, no_open: bool = False, fragment: str = "",
 ) -> int:  # fmt: skip
     """Serve the page until Ctrl-C, and open a browser at its address; `fragment` is what to show there."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise SettingsError("the page needs an extra: pip install 'synopsis-writer[page]'")
-    import asyncio
-
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.page.server import Access, application, is_loopback, listen, serve
-
-    if not is_loopback(host):
+    if not server.is_loopback(host):
         if not settings.insecure:
             raise InputError(
                 f"--host {host}: the page would go over plain http to other machines, and whoever reads that "
@@ -66,13 +64,13 @@ def open_page(
         warn(f"{host}: whoever reads this network can read your texts, and change them")
     sys.setswitchinterval(SWITCH_INTERVAL)
     mimetypes.add_type("text/javascript", ".js")  # whatever this system's registry says
-    open_house(settings)  # which says at once what is wrong with it
+    houses.open_house(settings)  # which says at once what is wrong with it
     # A browser in the terminal would take it away.
     has_window = (
         sys.platform in {"win32", "darwin"} or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys()
     )
-    with listen(host, port) as listening:
-        access = Access(host, listening.getsockname()[1])
+    with server.listen(host, port) as listening:
+        access = server.Access(host, listening.getsockname()[1])
         address = access.address + fragment
 
         def show() -> None:
@@ -80,18 +78,15 @@ def open_page(
             if has_window and not no_open:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-        def open_writer() -> "Writer":
-            from synopsis_writer.writer import Writer
-
-            return Writer(settings, log=log)
-
         def freeze() -> None:
             gc.collect()
             gc.freeze()  # a full pass over all that is loaded would stop all threads for 60 ms
 
+        app = server.application(
+            access, lambda: writers.Writer(settings, log=log), settings.lang, show, freeze
+        )
         try:
-            app = application(access, open_writer, settings.lang, show, freeze)
-            asyncio.run(serve(app, listening))
+            asyncio.run(server.serve(app, listening))
         except KeyboardInterrupt:
             cli.end_quietly()
     return 0
