@@ -65,19 +65,13 @@ def make_app(name: str = "") -> typer.Typer:
         module, _, attribute = _COMMANDS[command].partition(".")
         part = getattr(importlib.import_module(f"synopsis_writer.cli.{module}"), attribute)
         if isinstance(part, typer.Typer):
-            _add_flags(part)
+            commands: list[Any] = [*part.registered_commands, part.registered_callback]
+            for each in filter(None, commands):
+                each.callback = options.with_flags(each.callback)
             app.add_typer(part, name=command)
         else:
             app.command(command)(options.with_flags(part))
     return app
-
-
-@functools.cache
-def _add_flags(group: typer.Typer) -> None:
-    """Have the commands of a group take their flags by `options.with_flags`."""
-    commands: list[Any] = [*group.registered_commands, group.registered_callback]
-    for each in filter(None, commands):
-        each.callback = options.with_flags(each.callback)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import typer
 
 from synopsis_writer.characters import count_of, format_json
 from synopsis_writer.cli import console, lazily, options
-from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
+from synopsis_writer.cli.console import INTERRUPTED, STDERR, Output, print_error, print_result
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, GateRefusedError, ModelError, SettingsError
 
@@ -101,7 +101,12 @@ def run(
     if json:
         STDERR.failure_data = partial(_data, rows.out)
     with _progress(as_json=json) as callbacks:
-        stop, made_by = _stop_on_ctrl_c(), _engine(engine, address)
+        stop, made_by = _stop_on_ctrl_c(), None
+        if engine == "ray":
+            os.environ.update(cluster.ray_environment(address, os.environ))
+            made_by = cluster.RayEngine(address, os.environ)
+        elif address is not None:
+            raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
         counts = asyncio.run(
             batches.run_batch(order, settings, os.environ, **callbacks, engine=made_by, stop=stop)
         )
@@ -142,16 +147,6 @@ def _progress(*, as_json: bool = False) -> Iterator[dict[str, Any]]:
         if unsaved:
             rows = count_of(len(unsaved), "row")
             print_error(f"{rows} cannot be saved: their answers are printed, a line of JSON a row")
-
-
-def _engine(engine: str, address: str | None) -> "cluster.RayEngine | None":
-    """Return what makes the rows, where that is not this process."""
-    if engine == "ray":
-        os.environ.update(cluster.ray_environment(address, os.environ))
-        return cluster.RayEngine(address, os.environ)
-    if address is not None:
-        raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
-    return None
 
 
 def _stop_on_ctrl_c() -> "batches.Stop":
@@ -195,11 +190,11 @@ def _stop_on_ctrl_c() -> "batches.Stop":
 
 
 @app.command("status")
-def show_status(folder: Path = _DIR, json: bool = options.JSON) -> None:
+def show_status(folder: Path = _DIR) -> Output:
     """Show how far a batch is, and why rows were refused or failed."""
     data = _data(folder)
     reasons = (f"  {row}: {reason}" for row, reason in data["reasons"].items())
-    console.print_output(data, [*_lines(folder), *reasons], as_json=json)
+    return Output(data, [*_lines(folder), *reasons])
 
 
 def _data(folder: Path) -> dict[str, Any]:

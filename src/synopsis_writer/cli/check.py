@@ -11,11 +11,11 @@ from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from synopsis_writer.characters import format_json, printable
 from synopsis_writer.cli import console, lazily, options
-from synopsis_writer.cli.console import print_error, print_json, print_output, print_result, status, warn
+from synopsis_writer.cli.console import Output, print_error, print_json, print_result, status, warn
 from synopsis_writer.cli.options import argument, option, switch
 from synopsis_writer.errors import FileError, GateRefusedError, InputError, os_reason
 
@@ -217,8 +217,7 @@ def release(
     verify: bool = switch("Find texts that were changed after their release."),
     house: Path | None = options.HOUSE,
     gate: options.GateFlags,
-    json: bool = options.JSON,
-) -> int:
+) -> Output:
     """Record in a file that a person releases its text: who, when, what was waived, whose words they are.
 
     The gate runs once more; exits 1 when it refuses the text, or when --verify finds a changed one.
@@ -226,7 +225,7 @@ def release(
     if verify:
         if by or waive:
             raise InputError("--verify changes nothing: leave out --by and --waive")
-        return _verify(file, as_json=json)
+        return _verify(file)
     waivers = {check.strip(): reason for check, _, reason in (each.partition("=") for each in waive or ())}
     try:
         with writers.Writer(options.settings_from(gate, house=house)) as writer:
@@ -235,17 +234,14 @@ def release(
             else:
                 record = releasing.release(file, by or "", waivers=waivers, writer=writer)
     except releasing.NotReleasedError as error:
-        for finding in error.report.refused:
-            print_error(f"{file}: {finding.check}: {finding.sentence}")
-        if json:
-            print_json({"file": str(file), "error": str(error), "exit_code": error.exit_code})
-        print_error(f'{file}: not released: put it right, or let it pass with --waive CHECK="reason"')
-        return error.exit_code
+        findings = [f"{file}: {finding.check}: {finding.sentence}" for finding in error.report.refused]
+        way = f'{file}: not released: put it right, or let it pass with --waive CHECK="reason"'
+        data = {"file": str(file), "error": str(error), "exit_code": error.exit_code}
+        return Output(data, problems=[*findings, way], code=error.exit_code)
     if record["model_share"] is None:
         status("the log does not know how the text came about: whose words they are stays unknown")
-    lines = [f"{file}: released by {record['by']} at {record['at']}"]
-    print_output({"file": str(file), "release": record}, lines, as_json=json)
-    return 0
+    line = f"{file}: released by {record['by']} at {record['at']}"
+    return Output({"file": str(file), "release": record}, [line])
 
 
 def _saved_texts(path: Path) -> Iterator[Callable[[], "documents.Document"]]:
@@ -261,8 +257,9 @@ def _saved_texts(path: Path) -> Iterator[Callable[[], "documents.Document"]]:
             yield partial(documents.read_document, file)
 
 
-def _verify(path: Path, *, as_json: bool) -> int:
-    code, texts = 0, []
+def _verify(path: Path) -> Output:
+    texts: list[dict[str, Any]] = []
+    lines, code = [], 0
     for read in _saved_texts(path):
         try:
             document = read()
@@ -274,15 +271,13 @@ def _verify(path: Path, *, as_json: bool) -> int:
         record = document.meta["release"] if changed is not None else None
         texts.append({"file": str(file), "changed": changed, "release": record})
         if record and changed:
-            line = f"{file}: changed after {record.get('by')} released it at {record.get('at')}"
-            (status if as_json else print_result)(line)
+            lines.append(f"{file}: changed after {record.get('by')} released it at {record.get('at')}")
             code = code or GateRefusedError.exit_code
         else:
             status(f"{file}: {'as it was released' if record else 'nobody released it'}")
     if not texts and not code:
         raise FileError(f"{path}: has no text that could be released: name an .md file, a folder, or a batch")
-    print_output({"exit_code": code, "texts": texts}, (), as_json=as_json)
-    return code
+    return Output({"exit_code": code, "texts": texts}, lines, code=code)
 
 
 def export(

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,20 +59,32 @@ def print_json(data: Mapping[str, Any], *, indent: int | None = 2, is_saved: boo
     STDERR.expects_json = False
 
 
-def print_output(data: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
-    """Print a result as one object, or for a person."""
-    if as_json:
-        print_json(data)
-    else:
-        print_result(*lines)
+@dataclass(frozen=True)
+class Output:
+    """What a command prints: lines for a person, or with --json an object; then problems, to stderr."""
+
+    data: Mapping[str, Any]
+    lines: Iterable[str] = ()
+    problems: Sequence[str] = ()
+    code: int = 0  # the exit code
+
+    def print(self, *, as_json: bool) -> int:
+        """Print it; return the exit code."""
+        if as_json:
+            print_json(self.data)
+        else:
+            print_result(*self.lines)
+        for problem in self.problems:
+            print_error(problem)
+        return self.code
 
 
-def print_written(paths: Iterable[Path], *, as_json: bool) -> None:
+def written(paths: Iterable[Path]) -> Output:
     """Say which files were written."""
     names = [str(path) for path in paths]
     for name in names:
         status(f"written: {name}")
-    print_output({"written": names}, (), as_json=as_json)
+    return Output({"written": names})
 
 
 def print_error(message: str) -> None:
@@ -181,23 +193,13 @@ class StderrHandler(logging.Handler):
 
     def draw(self, console: "screens.Console", picture: "text.Text") -> None:
         """Draw `picture` at the bottom of the terminal, in the place of the last one."""
-        self.acquire()
-        try:
+        with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):
             if self._live is None:
                 # Nothing is redirected: results go to stdout as they are, lines are printed after `clear`.
-                self._live = live.Live(
-                    console=console,
-                    auto_refresh=False,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                )
+                plain: dict[str, Any] = {"redirect_stdout": False, "redirect_stderr": False}
+                self._live = live.Live(console=console, auto_refresh=False, transient=True, **plain)
                 self._live.start()
             self._live.update(picture, refresh=True)
-        except (OSError, ValueError):
-            pass
-        finally:
-            self.release()
 
     def clear(self) -> None:
         """Take away what is drawn, and show the cursor again."""

@@ -14,7 +14,7 @@ import typer
 
 from synopsis_writer.cli import console, lazily, options
 from synopsis_writer.cli import page as pages
-from synopsis_writer.cli.console import print_error, print_json, print_output, print_result, status, warn
+from synopsis_writer.cli.console import Output, print_json, print_result, status, warn
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError, ModelError, SettingsError
 
@@ -44,7 +44,7 @@ BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or
 _RUN = argument("A folder that 'synopsis eval run' wrote.", "RUN")
 
 
-def _checked(flag: typer.CallbackParam, value: Any) -> Any:
+def _name(flag: typer.CallbackParam, value: Any) -> Any:
     """Refuse names that are empty, or that no file could hold."""
     for name in map(str, value if isinstance(value, list) else [value]):
         if not name.strip():
@@ -94,17 +94,15 @@ class _TextFlags(
 class _RunFlags:
     """What a run consists of, named as the parameters of `EvalRun`."""
 
-    models: list[str] = option(
-        "A model to try; repeatable.", "MODEL", "--model", default=[], callback=_checked
-    )
+    models: list[str] = option("A model to try; repeatable.", "MODEL", "--model", default=[], callback=_name)
     prompts: list[Path] = option(
-        "A folder of templates; repeatable.", "FOLDER", "--prompt", default=[], callback=_checked
+        "A folder of templates; repeatable.", "FOLDER", "--prompt", default=[], callback=_name
     )
     repeats: int = number("Answers per case.", default=1, min=1, max=100)
     cases: list[str] = _CASES
     concurrency: int = _CONCURRENCY
     judges: list[str] = option(
-        "A judge of the texts; repeatable: a jury.", "MODEL", "--judge", default=[], callback=_checked
+        "A judge of the texts; repeatable: a jury.", "MODEL", "--judge", default=[], callback=_name
     )
 
 
@@ -120,14 +118,13 @@ def run_eval(
     *,
     suite: Path | None = argument("A suite.yaml, or the folder that holds one.", "[SUITE]", None),
     out: Path | None = option(
-        "The run's folder; run the same command again to continue it.", "FOLDER", callback=_checked
+        "The run's folder; run the same command again to continue it.", "FOLDER", callback=_name
     ),
     work: _RunFlags,
     votes: int = number("How often each judge judges a text; the mean counts.", default=1, min=1, max=100),
     flags: _TextFlags,
     no_log: bool = options.NO_LOG,
-    json: bool = options.JSON,
-) -> int:
+) -> Output:
     """Write every case with every model and prompt version, score the texts, and check the thresholds.
 
     Exits 4 when rows failed, a threshold is missed, or a baseline is significantly better.
@@ -145,25 +142,20 @@ def run_eval(
             asyncio.run(run.judge(votes))
             results = run.results()
         problems = scored.find_problems(results, writer.workspace)
-    _print_run(results, problems, as_json=json)
-    return _exit_code(problems)
+    data = {**scored.results_data(results), "problems": problems}
+    return Output(data, [report.groups_table(results)], problems, BELOW if problems else 0)
 
 
 @app.command("init")
-def init_suite(
-    folder: Path = argument("Where to make it, such as evals.", "FOLDER"), json: bool = options.JSON
-) -> None:
+def init_suite(folder: Path = argument("Where to make it, such as evals.", "FOLDER")) -> Output:
     """Make a suite of your own: a commented suite.yaml, and one case as an example."""
-    console.print_written(suites.make_suite(folder), as_json=json)
+    return console.written(suites.make_suite(folder))
 
 
 @app.command("list")
 def list_runs(
-    folder: Path = argument("Where the runs are.", "[FOLDER]", Path("runs")),
-    *,
-    at: _SuiteFlags,
-    json: bool = options.JSON,
-) -> None:
+    folder: Path = argument("Where the runs are.", "[FOLDER]", Path("runs")), *, at: _SuiteFlags
+) -> Output:
     """List the runs in a folder, the newest first: date, model, prompt, accepted texts, verdict."""
     if not folder.is_dir():
         raise SettingsError(f"{folder}: no such folder: name one that holds the folders of runs")
@@ -182,17 +174,17 @@ def list_runs(
         f"{each['accepted']} of {each['rows']} accepted  {each['verdict']}"
         for each in listed
     )
-    print_output({"runs": listed}, lines, as_json=json)
     if not listed:
         status(f"{folder} holds no run: synopsis eval run --out {folder}/first")
+    return Output({"runs": listed}, lines)
 
 
 @app.command("score")
-def score_run(run: Path = _RUN, *, at: _SuiteFlags, json: bool = options.JSON) -> int:
+def score_run(run: Path = _RUN, *, at: _SuiteFlags) -> Output:
     """Recompute all metrics of a run, without asking a model, and print the table."""
     results = at.open(run, again=True)
-    _print_run(results, results.incomplete(), as_json=json)
-    return _completeness(results)
+    data = {**scored.results_data(results), "problems": results.incomplete()}
+    return _output(data, [report.groups_table(results)], results)
 
 
 @app.command("compare")
@@ -201,8 +193,7 @@ def compare_results(
     second: Path | None = argument("The run to compare with it; without it A's parts.", "[B]", None),
     *,
     at: _SuiteFlags,
-    json: bool = options.JSON,
-) -> int:
+) -> Output:
     """Compare run B with run A, case by case: differences, intervals, and a verdict where significant.
 
     Of one run alone its models, prompt versions or samples are compared with the first one.
@@ -216,8 +207,7 @@ def compare_results(
             else f"{first}: has one model, one version of the prompts and one sample: name a second run"
         )
     data = {"comparisons": [asdict(comparison) for comparison in comparisons]}
-    print_output(data, [report.comparisons_table(comparisons)], as_json=json)
-    return max(map(_completeness, runs))
+    return _output(data, [report.comparisons_table(comparisons)], *runs)
 
 
 @app.command("rate")
@@ -241,7 +231,11 @@ def rate_run(
         raise InputError(f"rating needs a terminal: {hint}")
     a, *_ = runs = [at.open(each) for each in (run, other) if each is not None]
     pairs = [(first.rows, second.rows) for first, second in scored.pair_parts(*runs)]
-    named = ratings.Rater(run, _user() if rater is None else rater, pairs, a.suite.cases)
+    try:
+        name = getpass.getuser() if rater is None else rater
+    except (OSError, KeyError, ImportError) as error:
+        raise SettingsError("nobody is logged in: name the rater with --rater") from error
+    named = ratings.Rater(run, name, pairs, a.suite.cases)
     if not named.pairs:
         raise SettingsError(f"{run}: has no two texts of one case to compare: name another run, too")
     if json:
@@ -255,13 +249,6 @@ def rate_run(
     if a.judgements.jury:
         status(f"the judge {at.open(run).judge}")
     return 0
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError) as error:
-        raise SettingsError("nobody is logged in: name the rater with --rater") from error
 
 
 def _rate(rater: "ratings.Rater") -> None:
@@ -299,8 +286,7 @@ def bless_run(
     *,
     prompt: str | None = option("The version that counts, where the run has several.", "NAME"),
     at: _SuiteFlags,
-    json: bool = options.JSON,
-) -> None:
+) -> Output:
     """Make a run the baseline of its models: later runs are compared with it."""
     if at.suite is None and not suites.OWN_SUITE.is_file():
         raise SettingsError(
@@ -309,7 +295,7 @@ def bless_run(
     folders = scored.bless(at.open(run), prompt)
     for folder in folders:
         status(f"baseline: {folder}")
-    print_output({"baselines": [str(folder) for folder in folders]}, (), as_json=json)
+    return Output({"baselines": [str(folder) for folder in folders]})
 
 
 @app.command("report")
@@ -319,15 +305,15 @@ def write_report(
     output: Path = option("The HTML file to write.", "FILE", "-o", default=...),
     against: Path | None = option("A run to compare with.", "RUN"),
     at: _SuiteFlags,
-    json: bool = options.JSON,
-) -> int:
+) -> Output:
     """Write the report of a run: one self-contained HTML file."""
     shown = at.open(run)
     other = at.open(against) if against else None
     comparisons = [*scored.compare_runs(shown), *(scored.compare_runs(other, shown) if other else ())]
     page = report.render_report(shown, comparisons, scored.find_problems(shown, at.workspace()), other)
     files.write_file(output, page, output=True)
-    return _print_written(f"{output} ({len(page.encode()) / 1e6:.1f} MB)", output, shown, as_json=json)
+    status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+    return _output({"written": str(output), "problems": shown.incomplete()}, (), shown)
 
 
 @app.command("export")
@@ -339,8 +325,7 @@ def export_run(
     ),
     export_format: Literal["jsonl", "csv", "junit", "inspect"] = options.FORMAT,
     at: _SuiteFlags,
-    json: bool = options.JSON,
-) -> int:
+) -> Output:
     """Write a run's rows and scores for other programs."""
     results = at.open(run)
     if export_format == "inspect":
@@ -348,13 +333,14 @@ def export_run(
     else:
         content = "".join(getattr(exports, f"as_{export_format}")(results))
         files.write_file(output, content, output=True)
-    return _print_written(str(output), output, results, as_json=json)
+    status(f"written: {output}")
+    return _output({"written": str(output), "problems": results.incomplete()}, (), results)
 
 
 @app.command("judge-check")
 def judge_check(
     *,
-    judge: list[str] = option("The judge to try; repeatable.", "MODEL", default=..., callback=_checked),
+    judge: list[str] = option("The judge to try; repeatable.", "MODEL", default=..., callback=_name),
     cases: list[str] = _CASES,
     rated: list[Path] = option("A run that people have rated; the judge rates it, too.", "RUN", default=[]),
     seed: int = number("Seed of the corruptions.", default=0, min=0),
@@ -401,7 +387,7 @@ def review_check(
     *,
     half: Literal["tuning", "held-out", "both"] = option("Which half of the texts.", default="both"),
     review_model: str | None = option(
-        "A model to measure; without one only the check of code is.", "MODEL", callback=_checked
+        "A model to measure; without one only the check of code is.", "MODEL", callback=_name
     ),
     house: Path | None = options.HOUSE,
     flags: _MeasureFlags,
@@ -430,33 +416,16 @@ def review_check(
         answers = [answer for each in readings for answer in each.answers]
         if rows:
             data = {"results": rows, **({"review": base.bill_data(answers)} if answers else {})}
-            print_output(data, [review_checks.table(rows)], as_json=json)
+            Output(data, [review_checks.table(rows)]).print(as_json=json)
         if answers:
             status(base.bill(answers, len(answers)))
     return ModelError.exit_code if any(row["unread"] for row in rows) else 0
 
 
-def _print_run(run: "scored.EvalResults", problems: Sequence[str], *, as_json: bool) -> None:
-    print_output(
-        {**scored.results_data(run), "problems": problems}, [report.groups_table(run)], as_json=as_json
-    )
-
-
-def _print_written(what: str, path: Path, run: "scored.EvalResults", *, as_json: bool) -> int:
-    status(f"written: {what}")
-    print_output({"written": str(path), "problems": run.incomplete()}, (), as_json=as_json)
-    return _completeness(run)
-
-
-def _completeness(run: "scored.EvalResults") -> int:
-    """Report what is missing; an incomplete run exits 4, so that no script takes it for a complete one."""
-    return _exit_code([f"{run.folder}: {problem}" for problem in run.incomplete()])
-
-
-def _exit_code(problems: Sequence[str]) -> int:
-    for problem in problems:
-        print_error(problem)
-    return BELOW if problems else 0
+def _output(data: dict[str, Any], lines: Sequence[str], *runs: "scored.EvalResults") -> Output:
+    """Return what is printed of runs; an incomplete one exits 4, so that no script takes it for complete."""
+    problems = [f"{run.folder}: {problem}" for run in runs for problem in run.incomplete()]
+    return Output(data, lines, problems, BELOW if problems else 0)
 
 
 def _load(path: Path | None) -> "suites.LoadedSuite":

@@ -9,7 +9,7 @@ import typer
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.cli import lazily, options
-from synopsis_writer.cli.console import print_error, print_output, print_result, print_written, status, warn
+from synopsis_writer.cli.console import Output, print_error, print_result, status, warn, written
 from synopsis_writer.cli.options import argument, option, switch
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError
 
@@ -40,8 +40,7 @@ def show_house(
     house: Path | None = options.HOUSE,
     profile: Path | None = options.PROFILE,
     form: str | None = options.FORM,
-    json: bool = options.JSON,
-) -> None:
+) -> Output:
     """Print what the house asks: its spelling and marks, and for each form the rules that prompts state.
 
     With --form only that form; with --json all limits, also those that are inherited.
@@ -56,7 +55,7 @@ def show_house(
         rules = prompt_rules.render_rules(each, shown)
         levels = [f"{check}: {level}" for check, level in each.checks.items() if level != "error"]
         lines.append("\n- ".join([f"\n{each.name}: {rules.purpose}", *rules.form, *rules.style, *levels]))
-    print_output(data, lines, as_json=json)
+    return Output(data, lines)
 
 
 @app.command("learn")
@@ -71,9 +70,8 @@ def learn(
     force: bool = switch("Replace a house that is there."),
     model: options.ModelFlags,
     limits: options.BudgetFlags,
-    json: bool = options.JSON,
     _output: options.OutputFlags,
-) -> None:
+) -> Output:
     """Learn a house from a folder of your texts, write it, and prove it on them.
 
     Show, form and theme come from the flags, a CSV's columns, the front matter, or the folders' names. Texts
@@ -99,7 +97,7 @@ def learn(
         for check, level in each.checks.items():
             status(f"{each.name}: {check} is a {level}: {proof.reason(each.name, check)}")
     status(f"{out}: a house of {count_of(len(texts), 'text')} in {count_of(len(learnt.shows), 'show')}")
-    _print(proof, str(out), as_json=json)
+    return _proven(proof, str(out))
 
 
 def _with_themes(
@@ -123,7 +121,7 @@ def _with_themes(
 
 
 @app.command("check")
-def check(house: Path | None = options.HOUSE, json: bool = options.JSON) -> int:
+def check(house: Path | None = options.HOUSE) -> Output:
     """Repeat a house's proof, after an edit say: how its gate judges its own texts, and damaged ones.
 
     Exits 1 if a check at level error refuses more than one in twenty of its own texts.
@@ -137,17 +135,16 @@ def check(house: Path | None = options.HOUSE, json: bool = options.JSON) -> int:
         known = ", ".join(opened.forms)
         raise InputError(f"{stray.source.where}: no form '{stray.form}': the house has {known}")
     proof = proofs.prove(texts, lambda _: (opened, pool.shows))
-    _print(proof, str(settings.house or opened.name), as_json=json)
     strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
     for line in strict:
         refused = f"{len(line.refused)} of {line.texts} texts"
         warn(f"{line.form}: {line.check} refuses {refused}: make it a warning, or widen its limits")
-    return GateRefusedError.exit_code if strict else 0
+    return _proven(proof, str(settings.house or opened.name), GateRefusedError.exit_code if strict else 0)
 
 
-def _print(proof: "proofs.Proof", house: str, *, as_json: bool) -> None:
+def _proven(proof: "proofs.Proof", house: str, code: int = 0) -> Output:
     lines = (line.rstrip() for line in _table(proof))
-    print_output({"house": house, **proof.as_data()}, lines, as_json=as_json)
+    return Output({"house": house, **proof.as_data()}, lines, code=code)
 
 
 def _table(proof: "proofs.Proof") -> Iterator[str]:
@@ -214,8 +211,7 @@ def list_examples(
     show: str | None = options.SHOW,
     form: str | None = options.FORM,
     flags: _PoolFlags,
-    json: bool = options.JSON,
-) -> None:
+) -> Output:
     """List the examples: id, form, words and theme."""
     pool = flags.pool
     wanted_form = houses.open_house(flags.settings).form(form).name if form else None
@@ -230,7 +226,7 @@ def list_examples(
             about = {"id": example.id, "show": brief.show, "form": brief.form, "words": words}
             rows.append({**about, "theme": brief.theme, "title": example.synopsis.title})
             lines.append(f"{example.id}  {brief.form}, {count_of(words, 'word')}: {brief.theme}")
-    print_output({"examples": rows}, lines, as_json=json)
+    return Output({"examples": rows}, lines)
 
 
 @examples_app.command("show")
@@ -243,9 +239,7 @@ def show_example(
 
 @examples_app.command("check")
 def check_examples(
-    *,
-    variety: bool = switch("Measure how much the texts differ; exits 1 if too alike."),
-    flags: _PoolFlags,
+    *, variety: bool = switch("Measure how much the texts differ; exits 1 if too alike."), flags: _PoolFlags
 ) -> int:
     """Validate every show.yaml and example, and check each text with the gate."""
     if variety:
@@ -352,11 +346,9 @@ def prompts() -> None:
 
 
 @prompts_app.command("copy")
-def copy_prompts(
-    folder: Path = argument("Where to write them.", "FOLDER"), json: bool = options.JSON
-) -> None:
+def copy_prompts(folder: Path = argument("Where to write them.", "FOLDER")) -> Output:
     """Copy all templates into a folder of your own, with a README.md that says what each may use.
 
     Name it with --prompts, or put it into your house as prompts/. Of those you delete the program's are used.
     """
-    print_written(templates.copy_templates(folder), as_json=json)
+    return written(templates.copy_templates(folder))

@@ -13,7 +13,7 @@ import typer
 
 from synopsis_writer.characters import count_of, printable
 from synopsis_writer.cli import lazily, options
-from synopsis_writer.cli.console import print_json, print_output, print_result, status
+from synopsis_writer.cli.console import Output, print_json, print_result, status
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError
 
@@ -51,21 +51,19 @@ del {{ color: light-dark(#a00, #f99) }} ins {{ color: light-dark(#060, #9e9) }}<
 
 
 @app.command("list")
-def list_runs(limit: int = _LIMIT, json: bool = options.JSON) -> None:
+def list_runs(limit: int = _LIMIT) -> Output:
     """List the newest runs, the newest first."""
     with _open_log() as log:
-        _print_runs(log, log.ids(limit), "the log is empty", as_json=json)
+        return _runs(log, log.ids(limit), "the log is empty")
 
 
 @app.command("search")
 def search_runs(
-    words: list[str] = argument("All of them must stand in a run.", "WORD..."),
-    limit: int = _LIMIT,
-    json: bool = options.JSON,
-) -> None:
+    words: list[str] = argument("All of them must stand in a run.", "WORD..."), limit: int = _LIMIT
+) -> Output:
     """List the newest runs whose brief, answers, problems, error, model or path hold all these words."""
     with _open_log() as log:
-        _print_runs(log, log.search(" ".join(words), limit), "no run holds that", as_json=json)
+        return _runs(log, log.search(" ".join(words), limit), "no run holds that")
 
 
 @app.command("show")
@@ -101,13 +99,13 @@ def show_run(
 
 
 @app.command("info")
-def show_log_info(json: bool = options.JSON) -> None:
+def show_log_info() -> Output:
     """Show where the log is, how many runs it holds, and how large it is."""
     path = options.settings_from().log
     with _open_log() as log:
         count, size = len(log.ids()), log.size()
     lines = (f"path:  {path}", f"runs:  {count} ({size / 1e6:.1f} MB)")
-    print_output({"path": str(path), "runs": count, "bytes": size}, lines, as_json=json)
+    return Output({"path": str(path), "runs": count, "bytes": size}, lines)
 
 
 @app.command("shrink")
@@ -118,8 +116,8 @@ def shrink_log() -> None:
     status(f"the log has {after / 1e6:.1f} MB; it had {before / 1e6:.1f} MB")
 
 
-def _print_runs(log: "runlog.RunLog", ids: Sequence[str], none: str, *, as_json: bool) -> None:
-    """Print a line for each run, or all as one object; `none` is the status where there is none."""
+def _runs(log: "runlog.RunLog", ids: Sequence[str], none: str) -> Output:
+    """Return a line for each run; `none` is the status where there is none."""
     lines, data = [], []
     for name in ids:
         try:
@@ -130,9 +128,9 @@ def _print_runs(log: "runlog.RunLog", ids: Sequence[str], none: str, *, as_json:
         else:
             lines.append(_line(run, attempts))
             data.append(_run_data(run, attempts))
-    print_output({"runs": data}, lines, as_json=as_json)
     if not lines:
         status(none)
+    return Output({"runs": data}, lines)
 
 
 @app.command("rm")
@@ -178,7 +176,7 @@ def _confirm(question: str) -> None:
 
 
 @app.command("versions")
-def list_versions(file: Path = _TEXT, json: bool = options.JSON) -> None:
+def list_versions(file: Path = _TEXT) -> Output:
     """List the versions of a text: what each was made from, who made it, and what was asked for."""
     with _open_log() as log:
         current = _known(log, _document(log, file))
@@ -199,7 +197,7 @@ def list_versions(file: Path = _TEXT, json: bool = options.JSON) -> None:
         for version in versions
     ]
     lines = (_version_line(version, current) for version in versions)
-    print_output({"text": current.text, "versions": data}, lines, as_json=json)
+    return Output({"text": current.text, "versions": data}, lines)
 
 
 def _version_line(version: "runlog.Version", current: "runlog.Version") -> str:
@@ -344,7 +342,7 @@ cache_app = typer.Typer(help="Cached answers: 'write --cache read' reuses them."
 
 
 @cache_app.command("info")
-def show_info(json: bool = options.JSON) -> None:
+def show_info() -> Output:
     """Show where answers are cached, how many there are, and how much space they may take."""
     settings = options.settings_from()
     path = settings.cache / resolve.CACHE_FILE
@@ -360,7 +358,7 @@ def show_info(json: bool = options.JSON) -> None:
         f"oldest:   {oldest or 'none'} (kept for {settings.cache_days:g} days)",
     )
     data = {"path": str(path), "answers": size.answers, "bytes": size.bytes, "oldest": oldest, **limits}
-    print_output(data, lines, as_json=json)
+    return Output(data, lines)
 
 
 @cache_app.command("clear")

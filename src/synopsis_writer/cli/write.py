@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.cli import console, lazily, options
-from synopsis_writer.cli.console import STDERR, print_error, print_result, status
+from synopsis_writer.cli.console import STDERR, Output, print_error, print_result, status
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import BriefError, GateRefusedError, InputError, SynopsisError
 
@@ -316,9 +316,8 @@ def prompt(
     flags: options.BriefFlags,
     outline: Path | None = options.OUTLINE,
     prompt: options.PromptFlags,
-    json: bool = options.JSON,
     _output: options.OutputFlags,
-) -> None:
+) -> Output:
     """Print what would be sent, and its approximate length in tokens, without asking a model."""
     brief, planned = _read_brief(flags, outline)
     with writers.Writer(options.settings_from(prompt)) as writer:
@@ -335,7 +334,7 @@ def prompt(
         "prompt": {"name": rendered.name, "version": rendered.version, "hash": rendered.hash},
     }
     parts = (f"--- {message.role} ---\n{message.content}" for message in rendered.messages)
-    console.print_output(data, ["\n\n".join(parts)], as_json=json)
+    return Output(data, ["\n\n".join(parts)])
 
 
 def _given(flags: options.TextFlags) -> dict[str, Any]:
