@@ -18,7 +18,7 @@ from synopsis_writer import __version__, cli
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
 from synopsis_writer.cli.options import switch
-from synopsis_writer.errors import SynopsisError, os_reason
+from synopsis_writer.errors import SynopsisError
 
 # Each command or group, with the module of `cli` that has it, imported when it runs, and its name there.
 _COMMANDS = dict(
@@ -116,14 +116,11 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
         else:
             return fail(f"{message.rstrip('.')}: see synopsis --help", SynopsisError.exit_code)
         return SynopsisError.exit_code
-    except OSError as error:
-        if error.filename is None:
-            return _unwritable(error)
-        reason = os_reason(error, error.filename)
-        return fail(f"{reason}: name another file or folder", SynopsisError.exit_code)
     except SystemExit as end:  # Typer's answer to --show-completion, or with a code to a closed pipe
         return _unwritable(BrokenPipeError()) if end.code else 0
     except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
+        if isinstance(error, OSError) and error.filename is None:
+            return _unwritable(error)
         return fail(*failure_of(error))
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
         ended_with, message = cli.interruption()

@@ -259,7 +259,7 @@ def _saved_texts(path: Path) -> Iterator[Callable[[], "documents.Document"]]:
 
 def _verify(path: Path) -> Output:
     texts: list[dict[str, Any]] = []
-    lines, code = [], 0
+    code = 0
     for read in _saved_texts(path):
         try:
             document = read()
@@ -271,13 +271,14 @@ def _verify(path: Path) -> Output:
         record = document.meta["release"] if changed is not None else None
         texts.append({"file": str(file), "changed": changed, "release": record})
         if record and changed:
-            lines.append(f"{file}: changed after {record.get('by')} released it at {record.get('at')}")
+            line = f"{file}: changed after {record.get('by')} released it at {record.get('at')}"
+            (status if console.STDERR.expects_json else print_result)(line)
             code = code or GateRefusedError.exit_code
         else:
             status(f"{file}: {'as it was released' if record else 'nobody released it'}")
     if not texts and not code:
         raise FileError(f"{path}: has no text that could be released: name an .md file, a folder, or a batch")
-    return Output({"exit_code": code, "texts": texts}, lines, code=code)
+    return Output({"exit_code": code, "texts": texts}, code=code)
 
 
 def export(

@@ -114,7 +114,7 @@ def failure_of(error: Exception) -> tuple[str, int]:
     if isinstance(error, SynopsisError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.filename is not None:  # as a name that is too long
-        return f"{os_reason(error, error.filename)}: name another", SettingsError.exit_code
+        return f"{os_reason(error, error.filename)}: name another file or folder", SettingsError.exit_code
     if STDERR.is_debugging:
         for lines in traceback.format_exception(error):
             STDERR.print_line(lines.rstrip())

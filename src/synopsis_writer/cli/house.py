@@ -1,6 +1,6 @@
 """The command groups house, examples, style and prompts: what texts are written and judged by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -143,27 +143,23 @@ def check(house: Path | None = options.HOUSE) -> Output:
 
 
 def _proven(proof: "proofs.Proof", house: str, code: int = 0) -> Output:
-    lines = (line.rstrip() for line in _table(proof))
-    return Output({"house": house, **proof.as_data()}, lines, code=code)
-
-
-def _table(proof: "proofs.Proof") -> Iterator[str]:
+    lines = []
     for form in dict.fromkeys(line.form for line in proof.lines):
-        lines = [line for line in proof.lines if line.form == form]
-        yield f"{form}: how each check judges your own texts"
-        yield f"{'check':12} {'level':8} {'refuses':9} {'warns':5} limit"
-        for line in lines:
+        lines.append(f"{form}: how each check judges your own texts")
+        lines.append(f"{'check':12} {'level':8} {'refuses':9} {'warns':5} limit")
+        for line in (each for each in proof.lines if each.form == form):
             counts = f"{len(line.refused):3} of {line.texts:<3} {len(line.named) or '':<5}"
-            yield f"{line.check:12} {line.level:8} {counts} {line.limit}"
+            lines.append(f"{line.check:12} {line.level:8} {counts} {line.limit}".rstrip())
             if ids := (*line.refused, *line.named):
-                yield f"{'':12} {', '.join(ids)}"
-        yield f"\n{'damaged copies of them':30} {'check':12} {'refused':9} warned of"
+                lines.append(f"{'':12} {', '.join(ids)}")
+        lines.append(f"\n{'damaged copies of them':30} {'check':12} {'refused':9} warned of")
         for damage in (each for each in proof.damages if each.form == form):
             counts = f"{damage.refused:3} of {damage.copies:<3} {damage.named or ''}"
-            yield f"{damage.damage:30} {damage.check:12} {counts}"
-        yield ""
-    copies = sum(damage.copies for damage in proof.damages)
-    yield f"{proof.caught:.1%} of {copies} damaged copies are refused or warned of by the check that should"
+            lines.append(f"{damage.damage:30} {damage.check:12} {counts}".rstrip())
+        lines.append("")
+    caught = f"{proof.caught:.1%} of {sum(damage.copies for damage in proof.damages)} damaged copies"
+    lines.append(f"{caught} are refused or warned of by the check that should")
+    return Output({"house": house, **proof.as_data()}, lines, code=code)
 
 
 @app.command("cast")
@@ -207,10 +203,7 @@ class _PoolFlags:
 
 @examples_app.command("list")
 def list_examples(
-    *,
-    show: str | None = options.SHOW,
-    form: str | None = options.FORM,
-    flags: _PoolFlags,
+    *, show: str | None = options.SHOW, form: str | None = options.FORM, flags: _PoolFlags
 ) -> Output:
     """List the examples: id, form, words and theme."""
     pool = flags.pool

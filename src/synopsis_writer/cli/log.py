@@ -13,7 +13,7 @@ import typer
 
 from synopsis_writer.characters import count_of, printable
 from synopsis_writer.cli import lazily, options
-from synopsis_writer.cli.console import Output, print_json, print_result, status
+from synopsis_writer.cli.console import Output, status
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError
 
@@ -70,32 +70,27 @@ def search_runs(
 def show_run(
     run: str = argument("A run's id, a part of it, or 'last'.", "RUN", "last"),
     prompts: bool = switch("Print the messages of each attempt, too."),
-    json: bool = options.JSON,
-) -> None:
+) -> Output:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
     with _open_log() as log:
         logged = log.find(run)
         attempts = log.attempts(logged.id)
-    if json:
-        history = []
-        for attempt in attempts:
-            rest, messages = attempt.as_data(), [asdict(message) for message in attempt.messages]
-            first = {name: rest.pop(name) for name in ("number", "passed", "problems", "findings")}
-            history.append({**first, "messages": messages, "answer": rest.pop("answer"), **rest})
-        print_json({**_run_data(logged, attempts), "history": history})
-        return
-    fields = {key: value for key, value in _run_data(logged, attempts).items() if value not in (None, [])}
-    print_result(documents.format_yaml(fields))
+    data, history = _run_data(logged, attempts), []
+    lines = [documents.format_yaml({key: value for key, value in data.items() if value not in (None, [])})]
     for position, attempt in enumerate(attempts, start=1):
+        rest, messages = attempt.as_data(), [asdict(message) for message in attempt.messages]
+        first = {name: rest.pop(name) for name in ("number", "passed", "problems", "findings")}
+        history.append({**first, "messages": messages, "answer": rest.pop("answer"), **rest})
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
         if attempt.is_review:
             verdict = f"review; {' '.join(finding.sentence for finding in attempt.findings)}"
         took = result.bill_of([attempt])
-        print_result(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})")
+        lines.append(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})")
         if prompts:
-            print_result(*(f"\n[{message.role}]\n{message.content}" for message in attempt.messages))
-            print_result("\n[answer]")
-        print_result(attempt.answer.text)
+            lines += [f"\n[{message.role}]\n{message.content}" for message in attempt.messages]
+            lines.append("\n[answer]")
+        lines.append(attempt.answer.text)
+    return Output({**data, "history": history}, lines)
 
 
 @app.command("info")
@@ -126,7 +121,14 @@ def _runs(log: "runlog.RunLog", ids: Sequence[str], none: str) -> Output:
             lines.append(f"{name}  unreadable: remove it with synopsis log rm {name}")
             data.append({"run": name, "outcome": "unreadable", "error": str(error)})
         else:
-            lines.append(_line(run, attempts))
+            brief, took = run.brief, result.bill_of(attempts)
+            theme = brief.theme if len(brief.theme) <= _THEME else brief.theme[: _THEME - 1] + "…"
+            if run.lost is not None:
+                tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
+                cost = usage.format_cost(run.lost.cost)
+                took += f"; calls that failed: {count_of(tokens, 'token')}, {cost}"
+            about = f"{brief.show} ({brief.form}): {theme}  [{run.model}; {took}]"
+            lines.append(f"{run.id}  {run.command} {runlog.stored(run.outcome)}  {about}")
             data.append(_run_data(run, attempts))
     if not lines:
         status(none)
@@ -296,16 +298,6 @@ def _open_log(*, only_read: bool = True) -> "contextlib.closing[runlog.RunLog]":
     return contextlib.closing(
         runlog.RunLog(path, sqlite.read_database if only_read else sqlite.open_database)
     )
-
-
-def _line(run: "runlog.Run", attempts: "list[result.Attempt]") -> str:
-    theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
-    about = f"{run.brief.show} ({run.brief.form}): {theme}"
-    took = result.bill_of(attempts)
-    if run.lost is not None:
-        tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
-        took += f"; calls that failed: {count_of(tokens, 'token')}, {usage.format_cost(run.lost.cost)}"
-    return f"{run.id}  {run.command} {runlog.stored(run.outcome)}  {about}  [{run.model}; {took}]"
 
 
 def _run_data(run: "runlog.Run", attempts: "list[result.Attempt]") -> dict[str, Any]:

@@ -111,6 +111,10 @@ def _in_reach(value: int | list[int] | None) -> int | list[int] | None:
     return value
 
 
+def _set_log_format(wanted: str | None) -> None:
+    STDERR.log_format = wanted or STDERR.log_format
+
+
 def settings_from(*groups: Any, **more: Any) -> "Settings":
     """Load the settings; flags, in groups or by the settings' names, go before everything else."""
     from synopsis_writer.settings import Settings, load_settings
@@ -136,15 +140,6 @@ def complete_form(ctx: typer.Context, incomplete: str) -> list[str]:
         house = open_house(load_settings({name: ctx.params.get(name) for name in ("house", "profile")}))
         return [name for name in house.forms if name.startswith(incomplete)]
     return []
-
-
-def _silence(wanted: bool) -> None:
-    if wanted:
-        STDERR.setLevel(logging.WARNING)
-
-
-def _set_log_format(wanted: str | None) -> None:
-    STDERR.log_format = wanted or STDERR.log_format
 
 
 SHOW = option("The series, by name or alias.", "NAME")
@@ -176,7 +171,11 @@ LOG_FORMAT = option("Lines for a person on stderr, or a JSON object a line.", ca
 class OutputFlags:
     """What is printed to stderr, and how."""
 
-    _quiet: bool = switch("Print no status to stderr.", "-q", callback=_silence)
+    _quiet: bool = switch(
+        "Print no status to stderr.",
+        "-q",
+        callback=lambda wanted: STDERR.setLevel(logging.WARNING if wanted else STDERR.level),
+    )
     _log_format: LogFormat | None = LOG_FORMAT
 
 
