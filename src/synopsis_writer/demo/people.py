@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import zip_longest
 from random import Random
 from typing import Literal, NamedTuple
@@ -17,22 +16,17 @@ from synopsis_writer.show import CastMember, Show
 Gender = Literal["f", "m"]
 
 _TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.IGNORECASE)
-# What precedes a last name in German fiction, in addition to the gate's list.
-_ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
 _LEAST_LETTERS, _SHORTEST_HEAD = 4, 5  # of a significant word, and of a compound's end
-_IN_LAW = re.compile(r"(?:ur|groß|schwieger|stief|halb|zwillings|adoptiv|pflege|ex-?)+")
-_ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
-_SEVERAL = "zwei drei vier fünf sechs sieben acht neun zehn mehrere einige viele alle beide".split()
-_ARTICLES = [*"ein eine einen einem einer eines kein keine der die das den dem des".split(), *_SEVERAL]
-_NOMINATIVE = frozenset({"", "ein", "eine", "kein", "keine", "der", "die", "das", *_SEVERAL})
-_OF_WOMEN, _OF_MEN = {"eine", "einer", "keine", "die"}, {"ein", "einen", "kein", "den"}
-_POSSESSIVE = r"(?:ihr|sein|mein|dein|unser)\w{0,2}"
-_ARTICLE = rf"(?:{'|'.join(_ARTICLES)}|{_POSSESSIVE})"
-# Article, adjectives and noun; a noun without an article has an empty one.
-_PHRASE = re.compile(rf"(?:\b((?i:{_ARTICLE})) )?(?:(?!{_ARTICLE}\b)\b[a-zäöüß]+e[rsn]? )*\b([A-ZÄÖÜ][\w-]+)")
 _OTHER_GENDER: Mapping[Gender, str] = {"f": "men", "m": "women"}
 _UMLAUTS = str.maketrans("äöü", "aou")
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
+_IN_LAW = re.compile(r"(?:ur|groß|schwieger|stief|halb|zwillings|adoptiv|pflege|ex-?)+")
+_ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
+_WORDS = {heading: frozenset(" ".join(lines).split()) for heading, lines in word_lists("people").items()}
+_POSSESSIVE = r"(?:ihr|sein|mein|dein|unser)\w{0,2}"
+_ARTICLE = rf"(?:{'|'.join(_WORDS['articles'] | _WORDS['several'])}|{_POSSESSIVE})"
+# Article, adjectives and noun; a noun without an article has an empty one.
+_PHRASE = re.compile(rf"(?:\b((?i:{_ARTICLE})) )?(?:(?!{_ARTICLE}\b)\b[a-zäöüß]+e[rsn]? )*\b([A-ZÄÖÜ][\w-]+)")
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def choose_people(
         for part in theme_people(brief.theme):
             cast = [] if part.is_family else _cast_for(part, adults)  # whose sister anybody is, is not known
             fitting = [member.name for member in cast if member.name not in names]
-            wrong = _nouns()[f"first names of {_OTHER_GENDER[part.gender]}"] if part.gender else frozenset()
+            wrong = _WORDS[f"first names of {_OTHER_GENDER[part.gender]}"] if part.gender else frozenset()
             free = [one for one in invented if one not in names and one.split()[0].lower() not in wrong]
             if not (choice := fitting or free or invented):
                 break
@@ -116,7 +110,8 @@ def theme_people(theme: str) -> list[Part]:
             continue
         if len(parts) == 1 and after and theme[phrase.end() : after.start()] == " und ":
             parts += _parts((after[1] or "").lower(), after[2])[:1]
-        if article in _NOMINATIVE and not (article == "der" and parts[0].gender == "f"):
+        is_subject = not article or article in _WORDS["articles of a subject"]
+        if is_subject and not (article == "der" and parts[0].gender == "f"):
             return parts
         others = others or parts
     return others
@@ -124,7 +119,7 @@ def theme_people(theme: str) -> list[Part]:
 
 def _parts(article: str, noun: str) -> list[Part]:
     """Return the people that an article and a noun mean: none, one, or of a couple or of several two."""
-    word, nouns = noun.lower(), _nouns()
+    word = noun.lower()
     if _is_listed(word, "couples"):
         return [Part("f", is_family=True), Part("m", is_family=True)]
     if _is_listed(word, "groups"):
@@ -132,9 +127,11 @@ def _parts(article: str, noun: str) -> list[Part]:
     for base in (word, *_singulars(word)):
         gender = _gender_of(base, article)
         if gender or base == "kind":
-            is_many = article in _SEVERAL or (article in {"", "die"} and (base != word or gender == "m"))
-            is_family = _IN_LAW.sub("", base) in nouns["family"]  # a Tagesmutter is nobody's mother
-            is_called = not is_family and base not in nouns["no callings"]
+            is_many = article in _WORDS["several"] or (
+                article in {"", "die"} and (base != word or gender == "m")
+            )
+            is_family = _IN_LAW.sub("", base) in _WORDS["family"]  # a Tagesmutter is nobody's mother
+            is_called = not is_family and base not in _WORDS["no callings"]
             calling = (noun if base == word else base.capitalize()) if is_called else ""
             part = Part(gender, calling, is_family=is_family)
             return [part] * (2 if is_many and (article or base != word) else 1)
@@ -149,15 +146,15 @@ def _singulars(word: str) -> list[str]:
 
 def _gender_of(word: str, article: str) -> Gender | None:
     """Return the gender of the person that a noun in the singular means; None where it means nobody."""
-    if word in _nouns()["no people"]:
+    if word in _WORDS["no people"]:
         return None
     if _is_listed(word.removesuffix("r"), "adjectival"):
-        return "f" if article in _OF_WOMEN else "m"
+        return "f" if article in _WORDS["articles of women"] else "m"
     man = word.removesuffix("in")
     men = {man, man.translate(_UMLAUTS), f"{man}e"} if man != word else set[str]()
-    is_woman = article in _OF_WOMEN and word.endswith("in") and not word.endswith("ein")
+    is_woman = article in _WORDS["articles of women"] and word.endswith("in") and not word.endswith("ein")
     if is_woman or _is_listed(word, "women") or any(map(_is_man, men)):
-        return None if article in _OF_MEN and word != "mädchen" else "f"
+        return None if article in _WORDS["articles of men"] and word != "mädchen" else "f"
     return "m" if _is_man(word) and article not in {"eine", "das"} else None
 
 
@@ -167,15 +164,9 @@ def _is_man(word: str) -> bool:
 
 
 def _is_listed(word: str, heading: str) -> bool:
-    words = _nouns()[heading]
+    words = _WORDS[heading]
     heads = tuple(head.lstrip("-") for head in words if len(head) >= _SHORTEST_HEAD)
     return word in words or word.endswith(heads)
-
-
-@cache
-def _nouns() -> Mapping[str, frozenset[str]]:
-    lists = word_lists("people")
-    return {heading: frozenset(" ".join(lines).split()) for heading, lines in lists.items()}
 
 
 def _named(cast: Sequence[CastMember], text: str) -> list[str]:
@@ -195,4 +186,4 @@ def _short_name(name: str) -> str:
     given, _, last = name[title.end() if title else 0 :].partition(" ")
     if title:
         return f"Dr. {last or given}" if "Dr." in title[0] else name
-    return name if given.lower() in _ADDRESSES else given
+    return name if given.lower() in ADDRESSES | _WORDS["addresses"] else given

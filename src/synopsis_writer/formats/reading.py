@@ -6,14 +6,14 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from synopsis_writer.answers import read_json
 from synopsis_writer.characters import join_surrogates
-from synopsis_writer.document import Document, check_values, decode, parse_document
+from synopsis_writer.document import Document, check_values, decode, parse_document, read_text, read_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
 
@@ -39,42 +39,15 @@ _BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
 FORMULA = re.compile(_BEGINS)
 _DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-_GONE = tuple(_W + tag for tag in "del moveFrom drawing pict object".split())
-_UNWRAPPED = tuple(
-    _W + tag for tag in "ins moveTo smartTag sdtContent sdt fldSimple customXml bdo dir".split()
-)
-_DROPPED = {
-    "tracked changes: the insertions are in the text": "ins moveTo",
-    "tracked changes: the deletions are not in the text": "del moveFrom",
-    "pictures are left out": "drawing pict object",
-    "text boxes are left out": "txbxContent",
-    "hidden text is left out": "vanish",
-    "footnotes are left out": "footnoteReference endnoteReference",
-    "comments are left out": "commentReference",
-    "formulas and symbols are left out": "oMath sym",
-    "each cell of a table is a paragraph": "tbl",
-    "formatting is left out": "b i u strike highlight color numPr",
-    "page headers and footers are left out": "header",
-}
-_HTML_BLOCKS = frozenset(
-    "p div h1 h2 h3 h4 h5 h6 li ul ol dl dt dd tr td th table section article header footer main body "
-    "blockquote figure figcaption pre hr address nav aside".split()
-)
-_HTML_SKIPPED = "script style template noscript head nav iframe svg form button".split()
-_HTML_DROPPED = {"pictures are left out": "img", "formatting is left out": "b i em strong u"}
 # Python knows many more encodings, some of which take quadratic time or hold half characters.
 _HTML_CHARSET = re.compile(
     rb"<meta[^>]+charset=[\"']?(utf-?(?:8|16)|latin-?\d+|(?:iso-?8859|windows|cp)-?\d+(?:-\d+)?|macintosh)\b",
     re.IGNORECASE,
 )
 
-COLUMNS = {
-    "text": ("text", "inhalt", "inhaltsangabe", "synopsis", "beschreibung", "description"),
-    "title": ("title", "titel", "episodentitel", "folgentitel", "headline"),
-    "show": ("show", "serie", "series", "sendung", "reihe"),
-    "form": ("form", "textform", "sorte"),
-    "theme": ("theme", "thema"),
-}
+_TABLES = read_yaml(read_text(Path(__file__).with_name("tables.yaml")), Path("tables.yaml"))[0]
+_WORD, _HTML = _TABLES["word"], _TABLES["html"]
+COLUMNS: Mapping[str, Sequence[str]] = _TABLES["columns"]
 """The columns of a CSV of texts: what each means, and the headings it may have."""
 
 
@@ -246,7 +219,9 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
         columns = {column: names.index(name) for column, name in found if name in names}
         if "text" not in columns:  # Pressetext, EPG-Inhalt (180)
             ends = [name.partition("(")[0].rstrip("0123456789 _-") for name in names]
-            matches = [name for name, end in zip(names, ends, strict=True) if end.endswith(COLUMNS["text"])]
+            matches = [
+                name for name, end in zip(names, ends, strict=True) if end.endswith(tuple(COLUMNS["text"]))
+            ]
             if len(matches) != 1:
                 one_of = f"no column of texts: call it one of {', '.join(COLUMNS['text'])}"
                 several = f"several columns of texts, {', '.join(matches)}: call the one you mean 'text'"
@@ -347,11 +322,11 @@ def _settle_revisions(file: Any) -> list[str]:
         if following is not None and following.tag == _W + "p":
             paragraph.extend([child for child in following if child.tag != _W + "pPr"])
             following.getparent().remove(following)
-    etree.strip_elements(body, *_GONE, with_tail=False)
-    etree.strip_tags(body, *_UNWRAPPED)
+    etree.strip_elements(body, *(_W + tag for tag in _WORD["removed"].split()), with_tail=False)
+    etree.strip_tags(body, *(_W + tag for tag in _WORD["unwrapped"].split()))
     for page_break in body.iter(_W + "br"):
         page_break.attrib.pop(_W + "type", None)  # read as the end of a line
-    return [words for words, tags in _DROPPED.items() if found & set(tags.split())]
+    return _reported(_WORD, found)
 
 
 def _read_html(data: bytes, path: Path) -> list[Source]:
@@ -377,16 +352,19 @@ def _read_html(data: bytes, path: Path) -> list[Source]:
     if heading is not None:
         title = " ".join(heading.text_content().split())
         heading.drop_tree()
-    etree.strip_elements(root, *_HTML_SKIPPED, etree.Comment, with_tail=False)
-    pieces: list[str] = []
+    etree.strip_elements(root, *_HTML["removed"].split(), etree.Comment, with_tail=False)
+    pieces, blocks = list[str](), set(_HTML["blocks"].split())
     for event, element in etree.iterwalk(root, events=("start", "end")):
         is_start = event == "start"
         words = re.sub(r"\s+", " ", (element.text if is_start else element.tail) or "")
-        line_ends = 2 if element.tag in _HTML_BLOCKS else int(is_start and element.tag == "br")
+        line_ends = 2 if element.tag in blocks else int(is_start and element.tag == "br")
         pieces.append("\n" * line_ends + words)
     text = "\n\n".join(paragraphs("".join(pieces).replace("\xad", "")))
-    dropped = (words for words, kinds in _HTML_DROPPED.items() if tags & set(kinds.split()))
-    return _source(path, text, title, dropped)
+    return _source(path, text, title, _reported(_HTML, tags))
+
+
+def _reported(table: Mapping[str, Any], tags: set[str]) -> list[str]:
+    return [words for words, known in table["reported"].items() if tags & set(known.split())]
 
 
 READERS: Mapping[str, Callable[[bytes, Path], Iterable[Source]]] = {

@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import unicodedata
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -202,8 +202,12 @@ def _joined(texts: Iterable[str]) -> str:
 
 def _places(texts: Sequence[str]) -> Callable[[int], int]:
     """Return a function from an index in the text as the gate has it to a place in its paragraphs."""
-    filled = [(number, text) for number, text in enumerate(texts) if text.strip()] or [(0, "")]
-    starts = list(accumulate((len(text) + 2 for _, text in filled[:-1]), initial=0))
+    places: list[int] = []  # of each index in the body
+    start = 0
+    for text in texts:
+        ends = list(accumulate((1 + (char > "\uffff") for char in text), initial=start))
+        places += [*ends, ends[-1] + 1] if text.strip() else []
+        start = ends[-1] + 1
     body = _joined(texts)
     first, inner = len(body) - len(body.lstrip()), body.strip()
     is_composed = unicodedata.is_normalized("NFC", inner)
@@ -212,10 +216,7 @@ def _places(texts: Sequence[str]) -> Callable[[int], int]:
         return len(unicodedata.normalize("NFC", inner[:end]))
 
     def place(index: int) -> int:
-        index = first + (index if is_composed else bisect_left(range(len(inner)), index, key=composed))
-        paragraph = bisect_right(starts, index) - 1
-        before = "\n".join((*texts[: filled[paragraph][0]], body[starts[paragraph] : index]))
-        return len(before.encode("utf-16-le", "surrogatepass")) // 2
+        return places[first + (index if is_composed else bisect_left(range(len(inner)), index, key=composed))]
 
     return place
 
