@@ -127,7 +127,7 @@ async def write_draft(
     protagonist, second = people[:2]
     callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
     filled: list[FilledGap] = []
-    paragraphs = []
+    paragraphs: tuple[Paragraph, ...] = ()
     for storyline, text in plan.paragraphs:
         pieces = text.split(scaffolds.GAP_MARK)  # words and kinds of gaps by turns
         for index in range(1, len(pieces), 2):
@@ -145,10 +145,8 @@ async def write_draft(
             )
             filled.append(gap)
             pieces[index] = gap.text
-        paragraphs.append(Paragraph(storyline=storyline, text="".join(pieces)))
-    synopsis = Synopsis(
-        title=plan.title, logline=plan.logline, characters=characters, paragraphs=tuple(paragraphs)
-    )
+        paragraphs += (Paragraph(storyline=storyline, text="".join(pieces)),)
+    synopsis = Synopsis(title=plan.title, logline=plan.logline, characters=characters, paragraphs=paragraphs)
     return Answer(
         text=synopsis.as_json(),
         usage=sum((gap.usage for gap in filled), Usage()),

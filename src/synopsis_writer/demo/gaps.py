@@ -117,15 +117,13 @@ async def fill_gap(
     return FilledGap(best_text or fallback, len(best_text.split()), usage)
 
 
-def score(
-    candidate: Completion, gap: GapKind, rules: GapRules, *, theme: str, unwanted: Collection[str]
-) -> float:
-    """Return how good a candidate is: its mean log-probability minus the penalties; 0 would be perfect."""
-    if not candidate.logprobs:
+def score(answer: Completion, gap: GapKind, rules: GapRules, theme: str, unwanted: Collection[str]) -> float:
+    """Return how good an answer is: its mean log-probability minus the penalties; 0 would be perfect."""
+    if not answer.logprobs:
         return float("-inf")
     from wordfreq import zipf_frequency
 
-    text, lowered, themed = candidate.text, _lower(candidate.text), _lower(theme)
+    text, lowered, themed = answer.text, _lower(answer.text), _lower(theme)
     shown_words = {word for line in gap.lines for word in word_parts(line.sentence)}
     shown_runs = {run for line in gap.lines for run in _runs(line.sentence)}
     # Rarer than one in a million; the list of rarer words would take 80 MB.
@@ -138,7 +136,7 @@ def score(
         (6.0, any(word.startswith(rules.blocked) for word in lowered)),
         (6.0, not text.rstrip().endswith(".")),  # truncated
     )
-    return fmean(candidate.logprobs) - sum(penalty for penalty, applies in penalties if applies)
+    return fmean(answer.logprobs) - sum(penalty for penalty, applies in penalties if applies)
 
 
 def _lower(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,10 @@ _BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
 FORMULA = re.compile(_BEGINS)
 _DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-# Python knows many more encodings, some of which take quadratic time or hold half characters.
-_HTML_CHARSET = re.compile(
-    rb"<meta[^>]+charset=[\"']?(utf-?(?:8|16)|latin-?\d+|(?:iso-?8859|windows|cp)-?\d+(?:-\d+)?|macintosh)\b",
-    re.IGNORECASE,
-)
 
 _TABLES = read_yaml(read_text(Path(__file__).with_name("tables.yaml")), Path("tables.yaml"))[0]
 _WORD, _HTML = _TABLES["word"], _TABLES["html"]
-COLUMNS: Mapping[str, Sequence[str]] = _TABLES["columns"]
+COLUMNS = {column: tuple(headings) for column, headings in _TABLES["columns"].items()}
 """The columns of a CSV of texts: what each means, and the headings it may have."""
 
 
@@ -219,9 +214,7 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
         columns = {column: names.index(name) for column, name in found if name in names}
         if "text" not in columns:  # Pressetext, EPG-Inhalt (180)
             ends = [name.partition("(")[0].rstrip("0123456789 _-") for name in names]
-            matches = [
-                name for name, end in zip(names, ends, strict=True) if end.endswith(tuple(COLUMNS["text"]))
-            ]
+            matches = [name for name, end in zip(names, ends, strict=True) if end.endswith(COLUMNS["text"])]
             if len(matches) != 1:
                 one_of = f"no column of texts: call it one of {', '.join(COLUMNS['text'])}"
                 several = f"several columns of texts, {', '.join(matches)}: call the one you mean 'text'"
@@ -313,9 +306,8 @@ def _settle_revisions(file: Any) -> list[str]:
     around = (part for section in file.sections for part in (section.header, section.footer))
     if any(block.text.strip() for part in around for block in part.paragraphs):
         found.add("header")
-    for unseen in body.xpath(
-        ".//w:tr[w:trPr/w:del] | .//w:r[w:rPr/w:vanish[not(@w:val='0' or @w:val='false')]]"
-    ):
+    hidden = ".//w:tr[w:trPr/w:del] | .//w:r[w:rPr/w:vanish[not(@w:val='0' or @w:val='false')]]"
+    for unseen in body.xpath(hidden):
         unseen.getparent().remove(unseen)
     for paragraph in reversed(body.xpath(".//w:p[w:pPr/w:rPr/w:del or w:pPr/w:rPr/w:moveFrom]")):
         following = paragraph.getnext()  # the end of a paragraph was deleted: the next one goes on there
@@ -336,7 +328,7 @@ def _read_html(data: bytes, path: Path) -> list[Source]:
         raise missing_extra(f"{path}: reading it") from error
     if data.count(b"<") > _MOST_TAGS:
         raise FileError(f"{path}: has over {_MOST_TAGS:,} tags: that is no synopsis")
-    declared = _HTML_CHARSET.search(data[:4_000])
+    declared = re.search(_HTML["charset"].encode("ascii"), data[:4_000])
     try:
         source = data.decode(declared[1].decode("ascii")) if declared else _decode(data, path)
     except (LookupError, UnicodeDecodeError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,7 @@ from synopsis_writer.storage.files import read_input
 MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
 _LONGEST_TEXT = 100_000  # characters
 _LONGEST_PROPERTY = 255  # characters of a Word file's property, by the format
-_CSV_COLUMNS = (
-    *("show", "form", "title", "logline", "characters", "text"),
-    *("language", "model", "digital_source_type", "release"),
-)
+_CSV_COLUMNS = "show form title logline characters text language model digital_source_type release".split()
 
 
 @dataclass(frozen=True)
@@ -289,11 +287,9 @@ def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
         wanted[key] = sheet
     filled: set[tuple[str, str]] = set()
     for programme in guide.iterchildren("programme"):
-        titles, episodes = (
-            {_key(title.xpath("string()")) for title in programme.iterchildren(tag)}
-            for tag in ("title", "sub-title")
-        )
-        for key in {(title, episode) for title in titles for episode in episodes or {""}} & wanted.keys():
+        titles = {_key(title.xpath("string()")) for title in programme.iterchildren("title")}
+        episodes = {_key(title.xpath("string()")) for title in programme.iterchildren("sub-title")} or {""}
+        for key in set(product(titles, episodes)) & wanted.keys():
             _describe(programme, wanted[key])
             filled.add(key)
     return guide.getroottree(), [sheet for key, sheet in wanted.items() if key not in filled]

@@ -146,10 +146,8 @@ class Jobs(logging.Handler):
             on_text, on_attempt = job.grow if variants == 1 else None, job.attempted
             revised = await self._writer.revise(document, on_text=on_text, on_attempt=on_attempt, **wish)
             same = {"id": text.id, "hash": text.hash, "request": dict(revised.request)}
-            return [
-                (result, _text_of(result, revised.version(index), **same))
-                for index, result in enumerate(revised.results)
-            ]
+            numbered = enumerate(revised.results)
+            return [(each, _text_of(each, revised.version(index), **same)) for index, each in numbered]
 
         return self._start(text, work)
 

@@ -168,43 +168,41 @@ class Library:
     @route("GET /texts", at_once=True)
     def _list(self, query: str = "", state: str = "") -> dict[str, Any]:
         """Return the saved texts with all words of a query, and a state, the newest first; and all drafts."""
-        rows = []
-        for path in find_files(self.folder, "**/*") if self.folder.is_dir() else ():
-            if path.suffix.lower() in SUFFIXES and (found := self._row(path)) is not None:
-                row, words = found
-                if state in {"", row["state"]} and all(word in words for word in query.casefold().split()):
-                    rows.append(row)
+        files = find_files(self.folder, "**/*") if self.folder.is_dir() else []
+        found = [self._row(path) for path in files if path.suffix.lower() in SUFFIXES]
+        wanted = query.casefold().split()
+        rows = [
+            row for row, words in found
+            if row and state in {"", row["state"]} and all(word in words for word in wanted)
+        ]  # fmt: skip
         rows.sort(key=lambda row: str(row["changed"]), reverse=True)
         more = max(0, len(rows) - _MOST_LISTED)
         return {"texts": rows[:_MOST_LISTED], "more": more, **self._list_drafts()}
 
-    def _row(self, path: Path) -> tuple[dict[str, Any], str] | None:
+    def _row(self, path: Path) -> tuple[dict[str, Any], str]:
         """Return a saved text as the list shows it, and all its words."""
         try:
             time = path.stat().st_mtime_ns
             if self._rows.get(path, (0,))[0] != time:
                 text, document = self.read(path.relative_to(self.folder).as_posix())
                 show, people = str(text.brief["show"]), [person.name for person in text.characters]
-                row = {
-                    **text.model_dump(include={"id", "state", "story"}),
-                    "title": text.title or path.stem,
-                    "show": show,
-                    "form": text.brief["form"],
-                    "words": len(word_spans(document.text)),
-                    "changed": datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="seconds"),
-                }
+                changed = datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="seconds")
+                row = {"show": show, "form": text.brief["form"], "changed": changed}
+                row |= {"title": text.title or path.stem, "words": len(word_spans(document.text))}
+                row |= text.model_dump(include={"id", "state", "story"})
                 words = "\n".join((text.title, show, *people, text.logline, document.text)).casefold()
                 self._rows[path] = time, row, words
         except (OSError, InputError):
-            return None  # `synopsis check` says what is wrong with it
+            return {}, ""  # `synopsis check` says what is wrong with it
         return self._rows[path][1:]
 
     @route("GET /journal", at_once=True)
     def _list_drafts(self) -> dict[str, Any]:
-        rows = []
-        for each in self._drafts():
-            row = {"draft": each.draft, "at": each.at, "show": each.text.brief.get("show")}
-            rows.append({**row, "id": each.text.id, "title": each.text.title})
+        rows = [
+            {"draft": each.draft, "at": each.at, "show": each.text.brief.get("show"),
+             "id": each.text.id, "title": each.text.title}
+            for each in self._drafts()
+        ]  # fmt: skip
         return {"drafts": rows}
 
     def _drafts(self) -> list[Draft]:
@@ -213,7 +211,7 @@ class Library:
         for each in self.journal.entries():
             saved = None
             with contextlib.suppress(InputError):
-                saved = self.read(each.text.id)[0] if each.text.id else None
+                saved = each.text.id and self.read(each.text.id)[0]
             if saved and saved.model_dump(exclude=_PASSING) == each.text.model_dump(exclude=_PASSING):
                 self.journal.delete(each.draft)
             else:
@@ -290,23 +288,24 @@ class Library:
 
     def _write(self, text: Text, gate: Mapping[str, Any]) -> Text:
         """Save a text in its file, or in a new one, and its version; return it as it is now."""
-        run, parent = text.origin.get("run"), None
+        run, old, parent = text.origin.get("run"), None, None
         # What a model wrote in the same run: the draft of this text, or else the newest.
-        entries = [each for each in self.journal.entries() if each.made]
-        made = [each for each in entries if run and each.made and each.made.origin.get("run") == run]
+        entries = [each for each in self.journal.entries() if run and each.made]
+        made = [each for each in entries if each.made and each.made.origin.get("run") == run]
         made.sort(key=lambda each: text.draft not in {each.draft, ""})
         with self._lock:
-            if text.id is None:
-                document = text.document(Path("text"), {**text.origin, **gate}, self.writer)
-                path = self._save_file(document, text)
-            else:
+            if text.id is not None:
                 old = self._unchanged(text.id, text.hash)
-                path = old.path
                 with logged_errors():
                     parent = self.writer.log.touch(old, begin=True)
-                rest = {**old.meta, **(text.origin if text.request is not None else {}), **gate}
-                document = text.document(path, rest, self.writer)
-                write_file(path, format_document(document.meta, document.text))
+            more = text.origin if old is None or text.request is not None else {}
+            rest = {**(old.meta if old else {}), **more, **gate}
+            document = text.document(old.path if old else Path("text"), rest, self.writer)
+            content, path = format_document(document.meta, document.text), document.path
+            if old is None:
+                path = self._save_file(content, document, text)
+            else:
+                write_file(path, content)
             saved, document = self.read(path.relative_to(self.folder).as_posix())
         with logged_errors():
             self._record(document, text, made[0].made if made else None, parent)
@@ -314,7 +313,7 @@ class Library:
             self.journal.delete(draft)
         return saved
 
-    def _save_file(self, document: Document, text: Text) -> Path:
+    def _save_file(self, content: str, document: Document, text: Text) -> Path:
         title, folder = text.title, self.folder
         if text.beside:
             first = self.path(text.beside)
@@ -322,7 +321,6 @@ class Library:
             title, folder = f"{slug(first.stem, 59 - len(form))}-{form}", first.parent
         elif "brief" in document.meta:
             folder /= self.writer.workspace.find_show(str(document.meta["brief"]["show"])).slug
-        content = format_document(document.meta, document.text)
         return save(content, folder, title, "md", within=self.folder)
 
     def _record(self, document: Document, text: Text, made: Text | None, parent: Version | None) -> None:

@@ -59,13 +59,9 @@ class Access:
 
     host: str
     port: int
-    token: str = field(
-        default_factory=secrets.token_urlsafe, repr=False
-    )  # in the first address: it gets the cookie
+    token: str = field(default_factory=secrets.token_urlsafe, repr=False)  # in the first address
     cookie: str = field(default_factory=secrets.token_urlsafe, repr=False)
-    page_token: str = field(
-        default_factory=secrets.token_urlsafe, repr=False
-    )  # in the page, for requests that change
+    page_token: str = field(default_factory=secrets.token_urlsafe, repr=False)  # for what changes anything
 
     @property
     def address(self) -> str:
