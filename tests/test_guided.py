@@ -8,8 +8,7 @@ from random import Random
 import pytest
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.demo.author import fitting_scaffold, write_draft
-from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
+from synopsis_writer.demo.author import fill_gap, fitting_scaffold, load_gap_rules, score, write_draft
 from synopsis_writer.demo.people import Person, choose_people, theme_people
 from synopsis_writer.demo.scaffold import load_scaffold, locative
 from synopsis_writer.errors import BriefError, TemplateError

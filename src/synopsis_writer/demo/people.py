@@ -181,7 +181,6 @@ def significant_words(text: str) -> set[str]:
 
 
 def _short_name(name: str) -> str:
-    """Return the short form: the first name, or title and last name."""
     title = _TITLE.match(name)
     given, _, last = name[title.end() if title else 0 :].partition(" ")
     if title:

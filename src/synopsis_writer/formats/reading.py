@@ -170,7 +170,6 @@ def _decode(data: bytes, path: Path) -> str:
 
 
 def _source(path: Path, text: str, title: str = "", dropped: Iterable[str] = ()) -> list[Source]:
-    """Return the text of a file, whose title is a line of the text where there is no other."""
     title, body = (title, text) if title else title_and_text(text)
     return [Source(Document(path, {"title": title} if title else {}, body), str(path), {}, tuple(dropped))]
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from synopsis_writer.characters import format_json
 from synopsis_writer.document import Document
@@ -105,7 +105,11 @@ def _json_sheets(sheets: Sequence[Sheet]) -> bytes:
         }
         for sheet in sheets
     ]
-    return (format_json(data[0] if len(data) == 1 else data, 2) + "\n").encode("utf-8")
+    return _json(data[0] if len(data) == 1 else data)
+
+
+def _json(data: Any) -> bytes:
+    return (format_json(data, 2) + "\n").encode("utf-8")
 
 
 def _csv_sheets(sheets: Sequence[Sheet]) -> bytes:
@@ -124,7 +128,6 @@ def linked_data(sheet: Sheet) -> dict[str, Any]:
     release = sheet.release
     digest = {"@type": "PropertyValue", "propertyID": "sha256", "value": str(release.get("text_sha256"))}
     data = {
-        "@context": "https://schema.org",
         "@type": "TVEpisode",
         "name": sheet.title,
         "description": sheet.text,
@@ -142,19 +145,11 @@ def linked_data(sheet: Sheet) -> dict[str, Any]:
 
 def _graph(sheets: Sequence[Sheet]) -> dict[str, Any]:
     episodes = [linked_data(sheet) for sheet in sheets]
-    if len(episodes) == 1:
-        return episodes[0]
-    for episode in episodes:
-        del episode["@context"]
-    return {"@context": "https://schema.org", "@graph": episodes}
-
-
-def _jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
-    return (format_json(_graph(sheets), 2) + "\n").encode("utf-8")
+    context = {"@context": "https://schema.org"}
+    return {**context, **(episodes[0] if len(episodes) == 1 else {"@graph": episodes})}
 
 
 def _html_sheets(sheets: Sequence[Sheet]) -> bytes:
-    """Return one page that prints well, each synopsis on a sheet of its own, with JSON-LD inside."""
     from jinja2 import Environment
 
     source = files("synopsis_writer.formats").joinpath("sheet.html.j2").read_text(encoding="utf-8")
@@ -168,17 +163,16 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     """Return a Word file, each synopsis on a page of its own; raises SettingsError without the extra."""
     try:
         import docx
+        from docx import oxml
         from docx.enum.style import WD_STYLE_TYPE
         from docx.enum.text import WD_BREAK
-        from docx.oxml import OxmlElement
-        from docx.oxml.ns import qn
     except ImportError as error:
         raise missing_extra("this format") from error
     sheets, file = [_for_xml(sheet) for sheet in sheets], docx.Document()
-    first, language = sheets[0], OxmlElement("w:lang")
-    language.set(qn("w:val"), first.language)
-    file.styles["Normal"].element.get_or_add_rPr().append(language)
-    file.styles.add_style(SHEET_STYLE, WD_STYLE_TYPE.PARAGRAPH).base_style = file.styles["Normal"]
+    first, normal, language = sheets[0], file.styles["Normal"], oxml.OxmlElement("w:lang")
+    language.set(oxml.ns.qn("w:val"), first.language)
+    normal.element.get_or_add_rPr().append(language)
+    file.styles.add_style(SHEET_STYLE, WD_STYLE_TYPE.PARAGRAPH).base_style = normal
     origins = "; ".join(dict.fromkeys(filter(None, map(_origin, sheets))))
     author = xml_text(str(first.release.get("by", "")))
     properties = {"title": first.title, "language": first.language, "author": author, "comments": origins}
@@ -223,8 +217,7 @@ def xml_text(text: str, instead: str = "") -> str:
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", instead, text)
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """When and where a programme is: a channel's id, and its start and end, with their zone."""
 
     channel: str
@@ -268,6 +261,7 @@ def _new_guide(sheet: Sheet, slot: Slot) -> Any:
 
 def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
     from lxml import etree
+    from lxml.builder import E
 
     data = read_input(path, MOST_GUIDE, "split the guide by channel or day")
     if data.count(b"<") + data.count(b"=") > _MOST_MARKS:
@@ -290,20 +284,14 @@ def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
         titles = {_key(title.xpath("string()")) for title in programme.iterchildren("title")}
         episodes = {_key(title.xpath("string()")) for title in programme.iterchildren("sub-title")} or {""}
         for key in set(product(titles, episodes)) & wanted.keys():
-            _describe(programme, wanted[key])
             filled.add(key)
+            lang = wanted[key].language[:2]
+            for old in programme.findall("desc"):
+                if old.get("lang", lang)[:2] == lang:
+                    programme.remove(old)
+            before = [child for child in programme if child.tag in {"title", "sub-title"}]
+            programme.insert(programme.index(before[-1]) + 1, E.desc(wanted[key].text, lang=lang))
     return guide.getroottree(), [sheet for key, sheet in wanted.items() if key not in filled]
-
-
-def _describe(programme: Any, sheet: Sheet) -> None:
-    language = sheet.language[:2]
-    for old in programme.findall("desc"):
-        if old.get("lang", language)[:2] == language:
-            programme.remove(old)
-    description = programme.makeelement("desc", lang=language)
-    description.text = sheet.text
-    before = [child for child in programme if child.tag in {"title", "sub-title"}]  # the DTD has an order
-    programme.insert(programme.index(before[-1]) + 1, description)
 
 
 def _key(text: str) -> str:
@@ -313,7 +301,7 @@ def _key(text: str) -> str:
 SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {
     "docx": docx_sheets,
     "html": _html_sheets,
-    "jsonld": _jsonld_sheets,
+    "jsonld": lambda sheets: _json(_graph(sheets)),
     "csv": _csv_sheets,
     "json": _json_sheets,
     "txt": _text_sheets,

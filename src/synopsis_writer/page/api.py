@@ -130,7 +130,6 @@ class Api:
 
     @route("POST /fix")
     async def _fix(self, text: Text) -> dict[str, Any]:
-        """Return a text with all that code can put right, and what that was."""
         if not (parts := text.parts):
             return {"text": text, "fixed": []}
         whole = text.model_copy(update={"paragraphs": tuple(parts)})
@@ -146,7 +145,6 @@ class Api:
 
     @route("POST /prompt")
     def _show_prompt(self, text: Text) -> dict[str, Any]:
-        """Return what a model would be asked for a brief, and the examples in it; asks none."""
         brief = make_brief(**text.asked)
         prompt, chosen = self.writer.prompt(brief), self.writer.select(brief)
         examples = [{"title": each.example.synopsis.title, "reason": each.why} for each in chosen]
@@ -167,7 +165,6 @@ class Api:
 
     @route("POST /import", at_once=True)
     async def _import_file(self, request: Request) -> dict[str, Any]:
-        """Return the texts of a file that was dropped on the page; they are not saved."""
         body, name = await body_of(request, _MOST_IMPORTED), request.query_params.get("name", "")
         path = Path(clean_name(name.replace("\\", "/").rpartition("/")[2]) or "text")
         if path.suffix.lower() not in READERS:
@@ -183,7 +180,6 @@ class Api:
 
     @route("GET /folder", at_once=True)
     def _open_folder(self, path: str = "") -> dict[str, Any]:
-        """Return the rows of a batch or an eval run below the working directory."""
         folder, kind = _below(path), "batch"
         if (folder / store.RECORD_FILE).is_file():
             sql = "SELECT id, status, reason, brief, synopsis FROM rows ORDER BY place LIMIT ?"
@@ -237,7 +233,6 @@ def _row(key: str, state: str, reason: str | None, synopsis: Synopsis | None, br
 
 
 def _below(path: str) -> Path:
-    """Return a folder below the working directory; raises InputError for any other."""
     here = Path.cwd().resolve()
     if "\0" in path or not (here / path).resolve().is_relative_to(here):
         raise InputError(f"{path[:80]!a}: is no folder below {here}: start the page where it is")

@@ -41,7 +41,7 @@ _job: ContextVar["Job | None"] = ContextVar("job", default=None)
 class Job:
     """A model's work, and its events, numbered from 1; of what grows there is the last one only."""
 
-    base: Text
+    brief: dict[str, Any]
     id: str = field(default_factory=lambda: f"j-{secrets.token_hex(8)}")
     events: list[tuple[int, str, Any]] = field(default_factory=list)
     task: asyncio.Task[None] = field(init=False)
@@ -76,8 +76,7 @@ class Job:
         """The last answer as far as it has come; None where nothing of it can be read yet."""
         title, parts = parts_so_far(self._answer)
         paragraphs = tuple(Part(text=part) for part in parts)
-        grown = self.base.model_copy(update={"title": title, "paragraphs": paragraphs})
-        return grown if title or parts else None
+        return Text(title=title, paragraphs=paragraphs, brief=self.brief) if title or parts else None
 
     def attempted(self, attempt: Attempt, brief: Brief) -> None:
         """Show an attempt that was judged."""
@@ -125,15 +124,15 @@ class Jobs(logging.Handler):
 
     @route("POST /write")
     async def _write(self, brief: dict[str, Any], best_of: int = 1) -> dict[str, Any]:
-        base = Text(brief=brief)
-        asked = make_brief(**base.asked)
+        text = Text(brief=brief)
+        asked = make_brief(**text.asked)
 
         async def work(job: Job) -> _Made:
             on_text, on_attempt = job.grow if best_of == 1 else None, job.attempted
             result = await self._writer.write(asked, best_of=best_of, on_text=on_text, on_attempt=on_attempt)
             return [(result, _text_of(result))]
 
-        return self._start(base, work)
+        return self._start(text, work)
 
     @route("POST /revise")
     async def _revise(
@@ -163,7 +162,6 @@ class Jobs(logging.Handler):
 
     @route("GET /jobs/{job}/events", at_once=True)
     async def _stream(self, request: Request) -> Response:
-        """Return the events of a job, from the one after the last that is known."""
         job, known = self._find(request.path_params["job"]), request.headers.get("last-event-id", "")
         last = int(known) if known.isascii() and known.isdigit() else 0
         if job.has_ended and job.events[-1][0] <= last:
@@ -192,14 +190,14 @@ class Jobs(logging.Handler):
         path = folder / text.id if text.id else self._journal.path(text.draft)
         return text.document(path, text.origin, self._writer)
 
-    def _start(self, base: Text, work: Callable[[Job], Awaitable[_Made]]) -> dict[str, Any]:
+    def _start(self, text: Text, work: Callable[[Job], Awaitable[_Made]]) -> dict[str, Any]:
         """Begin a job; raises InputError where too many are running."""
         ended = [name for name, job in self._jobs.items() if job.has_ended]
         if len(self._jobs) - len(ended) >= _MOST_RUNNING:
             raise InputError(f"{_MOST_RUNNING} jobs are running: wait for one, or stop it")
         for name in ended[:-_MOST_FINISHED]:
             del self._jobs[name]
-        job = Job(Text(brief=base.brief))
+        job = Job(text.brief)
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job, work))
         return {"job": job.id}

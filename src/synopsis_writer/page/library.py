@@ -180,7 +180,6 @@ class Library:
         return {"texts": rows[:_MOST_LISTED], "more": more, **self._list_drafts()}
 
     def _row(self, path: Path) -> tuple[dict[str, Any], str]:
-        """Return a saved text as the list shows it, and all its words."""
         try:
             time = path.stat().st_mtime_ns
             if self._rows.get(path, (0,))[0] != time:
@@ -224,7 +223,6 @@ class Library:
 
     @route("GET /texts/{id:path}/versions", at_once=True)
     def _versions(self, id: str) -> dict[str, Any]:
-        """Return the versions that led to a saved text, the newest first."""
         versions = [
             {
                 "id": f"{version.text}.{version.number}",
@@ -246,14 +244,12 @@ class Library:
 
     @route("GET /texts/{id:path}", at_once=True)
     def _open(self, id: str) -> dict[str, Any]:
-        """Return a saved text, with what was typed since, and not saved."""
         text = self.read(id)[0]
         typed = next((each for each in self._drafts() if each.text.id == id), None)
         return {**dict(text), "journal": typed and typed.model_dump(mode="json", exclude={"made"})}
 
     @route("GET /export")
     def _export(self, id: str, format: str) -> Response:
-        """Return a saved text as a file for a receiver."""
         document = self.read(id)[1]
         content = export([document], format, self.writer.workspace.house.orthography)
         name = f"{slug(document.path.stem)}.{format}"
@@ -262,7 +258,6 @@ class Library:
 
     @route("POST /release")
     def _release(self, id: str, hash: str, by: str, waivers: Mapping[str, str] = {}) -> Text:
-        """Record in a text's file that a person releases it."""
         with self._lock:
             release(self._unchanged(id, hash).path, by, waivers=waivers, writer=self.writer)
             return self.read(id)[0]
@@ -287,7 +282,6 @@ class Library:
         return await asyncio.to_thread(self._write, text, gate)
 
     def _write(self, text: Text, gate: Mapping[str, Any]) -> Text:
-        """Save a text in its file, or in a new one, and its version; return it as it is now."""
         run, old, parent = text.origin.get("run"), None, None
         # What a model wrote in the same run: the draft of this text, or else the newest.
         entries = [each for each in self.journal.entries() if run and each.made]

@@ -234,12 +234,9 @@ class _Terminal(io.BytesIO):
 def _is_special(path: Path) -> bool:
     """Whether `path` is a device, a pipe, or a name that the system has for an open file (`/dev/stdout`)."""
     folder = path.parent.resolve()
-    if folder == Path("/dev") or folder.is_relative_to("/proc"):
-        return path.exists()
-    with contextlib.suppress(FileNotFoundError):
-        mode = path.lstat().st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
-    return False
+    is_open_file = folder == Path("/dev") or folder.is_relative_to("/proc")
+    is_usual = path.is_symlink() or path.is_file() or path.is_dir()
+    return path.exists() and (is_open_file or not is_usual)
 
 
 @contextlib.contextmanager
