@@ -207,8 +207,10 @@ class People(BaseModel, frozen=True, extra="forbid"):
         words, fitting = _lower(theme), []
         for person in (*self.always, *self.if_named):
             noun = person.rpartition(" ")[2].casefold()
-            is_named = person in self.always or any(_is_named(noun, word) for word in words)
-            if is_named and not noun.startswith(tuple(unwanted)):
+            # `Läuferin` by `Eiskunstläuferin`, `Kindes` by `Kind`
+            same_gender = [word for word in words if word.endswith("in") == noun.endswith("in")]
+            is_named = any(noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM] for word in same_gender)
+            if (is_named or person in self.always) and not noun.startswith(tuple(unwanted)):
                 fitting.append(f'"{person}"')
         return "person ::= " + " | ".join(fitting)
 
@@ -300,12 +302,6 @@ def score(answer: Completion, gap: GapKind, rules: GapRules, theme: str, unwante
 
 def _lower(text: str) -> list[str]:
     return [word.casefold() for word in word_parts(text)]
-
-
-def _is_named(noun: str, word: str) -> bool:
-    """Whether a theme's word names a person: `Läuferin` in `Eiskunstläuferin`, `Kindes` by `Kind`."""
-    same_gender = noun.endswith("in") == word.endswith("in")
-    return same_gender and (noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM])
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:

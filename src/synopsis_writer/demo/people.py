@@ -62,7 +62,10 @@ def choose_people(
     """
     roles = {member.name: member.role for member in show.cast}
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
-    names = list(brief.characters) or _named(adults, " ".join((brief.theme, *brief.beats)))
+    told = [word.casefold() for text in (brief.theme, *brief.beats) for word in word_parts(text)]
+    parts = {member.name: significant_words(_TITLE.sub("", member.name)) for member in adults}
+    named = [name for word in told for name, own in parts.items() if word in own]
+    names = list(brief.characters or dict.fromkeys(named))
     if not names:
         for part in theme_people(brief.theme):
             cast = [] if part.is_family else _cast_for(part, adults)  # whose sister anybody is, is not known
@@ -124,7 +127,9 @@ def _parts(article: str, noun: str) -> list[Part]:
         return [Part("f", is_family=True), Part("m", is_family=True)]
     if _is_listed(word, "groups"):
         return [Part(None, is_one_of_many=True)]
-    for base in (word, *_singulars(word)):
+    stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
+    singulars = [*stems, *(stem.translate(_UMLAUTS) for stem in stems)]  # Bruder of Brüder, Arzt of Ärzte
+    for base in (word, *singulars):
         gender = _gender_of(base, article)
         if gender or base == "kind":
             is_many = article in _WORDS["several"] or (
@@ -136,12 +141,6 @@ def _parts(article: str, noun: str) -> list[Part]:
             part = Part(gender, calling, is_family=is_family)
             return [part] * (2 if is_many and (article or base != word) else 1)
     return []
-
-
-def _singulars(word: str) -> list[str]:
-    """Return what a word may be a plural or a genitive of: Bruder of Brüder, Arzt of Ärzte."""
-    stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
-    return [*stems, *(stem.translate(_UMLAUTS) for stem in stems)]
 
 
 def _gender_of(word: str, article: str) -> Gender | None:
@@ -167,12 +166,6 @@ def _is_listed(word: str, heading: str) -> bool:
     words = _WORDS[heading]
     heads = tuple(head.lstrip("-") for head in words if len(head) >= _SHORTEST_HEAD)
     return word in words or word.endswith(heads)
-
-
-def _named(cast: Sequence[CastMember], text: str) -> list[str]:
-    words = [word.casefold() for word in word_parts(text)]
-    parts = {member.name: significant_words(_TITLE.sub("", member.name)) for member in cast}
-    return list(dict.fromkeys(name for word in words for name, own in parts.items() if word in own))
 
 
 def significant_words(text: str) -> set[str]:

@@ -108,13 +108,17 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
     title = rng.choice(scaffold.titles)
     filled = {**values, "title": title}
     threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
-    shares = _shares(beats, sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences))
+    ends = (".", "!", "?", "…", "“")
+    sentences = iter(beat[:1].upper() + beat[1:] + "." * (not beat.endswith(ends)) for beat in beats)
+    slots = sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences)
+    least, more = divmod(len(beats), slots or 1)  # beats of each plan slot
+    sizes = iter([least + 1] * more + [least] * (slots - more))
     paragraphs: list[tuple[Storyline, str]] = []
     planned: list[str] = []
     for paragraph in scaffold.paragraphs:
-        sentences: list[str] = []
+        told: list[str] = []
         for slot in paragraph.sentences:
-            share = next(shares, []) if slot.plan else []
+            share = list(islice(sentences, next(sizes))) if slot.plan else []
             if share:
                 sentence = " ".join(share)
             elif slot.thread:
@@ -125,8 +129,8 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
                 continue
             if slot.plan:
                 planned += share or [without_gaps(sentence)]
-            sentences.append(sentence)
-        paragraphs.append((paragraph.storyline, " ".join(sentences)))
+            told.append(sentence)
+        paragraphs.append((paragraph.storyline, " ".join(told)))
     logline = without_gaps(_filled(rng.choice(scaffold.loglines), filled))
     return Plan(title, logline, tuple(planned), tuple(paragraphs))
 
@@ -175,13 +179,3 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
         return values[name] if ends_sentence else values[name] + stop
 
     return _TOKEN.sub(fill, template)
-
-
-def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
-    """Yield the beats of each plan slot, in order: one each, or several if beats outnumber slots."""
-    ends = (".", "!", "?", "…", "“")
-    sentences = [beat[:1].upper() + beat[1:] + "." * (not beat.endswith(ends)) for beat in beats]
-    least, more = divmod(len(sentences), slots) if slots else (0, 0)
-    rest = iter(sentences)
-    for index in range(slots):
-        yield list(islice(rest, least + (index < more)))

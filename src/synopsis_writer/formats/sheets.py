@@ -88,10 +88,6 @@ def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
     )
 
 
-def _text_sheets(sheets: Sequence[Sheet]) -> bytes:
-    return ("\n\n\n".join(f"{sheet.title}\n\n{sheet.text}" for sheet in sheets) + "\n").encode("utf-8")
-
-
 def _json_sheets(sheets: Sequence[Sheet]) -> bytes:
     data = [
         {
@@ -233,6 +229,7 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
     """
     try:
         from lxml import etree
+        from lxml.builder import E
     except ImportError as error:
         raise missing_extra("this format") from error
     sheets, unplaced = [_for_xml(sheet) for sheet in sheets], list[Sheet]()
@@ -241,22 +238,16 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
     elif len(sheets) > 1:
         raise InputError(f"{len(sheets)} synopses and one --start: export them singly, or --into a guide")
     else:
-        guide = _new_guide(sheets[0], place)
+        sheet, name, lang = sheets[0], xml_text(place.channel), sheets[0].language[:2]
+        moments = {"start": place.start, "stop": place.stop}
+        times = {key: moment.strftime("%Y%m%d%H%M%S %z") for key, moment in moments.items() if moment}
+        titles = [E.title(sheet.show, lang=lang)] if sheet.show else []
+        titles.append(E("sub-title" if sheet.show else "title", sheet.title, lang=lang))
+        programme = E.programme({**times, "channel": name}, *titles, E.desc(sheet.text, lang=lang))
+        channel = E.channel(E("display-name", name), id=name)
+        guide = E.tv({"generator-info-name": "synopsis-writer"}, channel, programme)
     kind: dict[str, Any] = {"encoding": "utf-8", "doctype": '<!DOCTYPE tv SYSTEM "xmltv.dtd">'}
     return etree.tostring(guide, xml_declaration=True, pretty_print=True, **kind), unplaced
-
-
-def _new_guide(sheet: Sheet, slot: Slot) -> Any:
-    from lxml.builder import E
-
-    name, lang = xml_text(slot.channel), sheet.language[:2]
-    moments = {"start": slot.start, "stop": slot.stop}
-    times = {key: moment.strftime("%Y%m%d%H%M%S %z") for key, moment in moments.items() if moment}
-    titles = [E.title(sheet.show, lang=lang)] if sheet.show else []
-    titles.append(E("sub-title" if sheet.show else "title", sheet.title, lang=lang))
-    programme = E.programme({**times, "channel": name}, *titles, E.desc(sheet.text, lang=lang))
-    channel = E.channel(E("display-name", name), id=name)
-    return E.tv({"generator-info-name": "synopsis-writer"}, channel, programme)
 
 
 def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
@@ -304,7 +295,7 @@ SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {
     "jsonld": lambda sheets: _json(_graph(sheets)),
     "csv": _csv_sheets,
     "json": _json_sheets,
-    "txt": _text_sheets,
+    "txt": lambda sheets: "\n\n".join(f"{each.title}\n\n{each.text}\n" for each in sheets).encode("utf-8"),
 }
 """The formats that need nothing but the sheets; XMLTV needs a slot or a guide."""
 
