@@ -1,5 +1,6 @@
 """Texts as editors have them: Markdown, plain text, Word, HTML, CSV, and what `write` saved."""
 
+import contextlib
 import csv
 import io
 import json
@@ -67,7 +68,8 @@ def read_sources(path: Path) -> list[Source]:
 
 def parse_sources(data: bytes, path: Path) -> list[Source]:
     """Read the texts of a file's content, of the kind that the suffix of `path` says; as `read_sources`."""
-    sources = list(READERS.get(path.suffix.lower(), _read_markdown)(data, path))
+    with needing_extra(f"{path}: reading it"):
+        sources = list(READERS.get(path.suffix.lower(), _read_markdown)(data, path))
     if not any(source.document.text for source in sources):
         raise FileError(f"{path}: holds no text: write one, or name another file")
     for source in sources:
@@ -240,19 +242,21 @@ def plain_text(cell: str) -> str:
     return _DISARMED.sub("", cell)
 
 
-def missing_extra(what: str) -> SettingsError:
-    """Return the error of what needs the extra `formats`."""
-    return SettingsError(f"{what} needs an extra: pip install 'synopsis-writer[formats]'")
+@contextlib.contextmanager
+def needing_extra(what: str) -> Iterator[None]:
+    """Say of what fails to import something that it needs the extra `formats`; raises SettingsError."""
+    try:
+        yield
+    except ImportError as error:
+        raise SettingsError(f"{what} needs an extra: pip install 'synopsis-writer[formats]'") from error
 
 
 def _read_docx(data: bytes, path: Path) -> list[Source]:
     if data.startswith(_LOCKED):
         raise FileError(f"{path}: is an old .doc, or under a password: save it as .docx without one")
-    try:
-        import docx
-        from docx.text.paragraph import Paragraph
-    except ImportError as error:
-        raise missing_extra(f"{path}: reading it") from error
+    import docx
+    from docx.text.paragraph import Paragraph
+
     title, parts = "", list[str]()
     try:
         file = docx.Document(_unpacked(data, path))
@@ -261,11 +265,9 @@ def _read_docx(data: bytes, path: Path) -> list[Source]:
             block = Paragraph(element, file)
             content = block.text.replace("\xad", "").strip()
             style = block.style.name.lower() if block.style is not None else ""
-            if not content or style == SHEET_STYLE.lower():
-                continue
-            if not title and not parts and style in {"title", "titel", "heading 1", "überschrift 1"}:
+            if not (title or parts) and style in {"title", "titel", "heading 1", "überschrift 1"}:
                 title = " ".join(content.split())
-            else:
+            elif style != SHEET_STYLE.lower():
                 parts += paragraphs(content)
     except FileError:
         raise
@@ -321,10 +323,8 @@ def _settle_revisions(file: Any) -> list[str]:
 
 
 def _read_html(data: bytes, path: Path) -> list[Source]:
-    try:
-        from lxml import etree, html
-    except ImportError as error:
-        raise missing_extra(f"{path}: reading it") from error
+    from lxml import etree, html
+
     if data.count(b"<") > _MOST_TAGS:
         raise FileError(f"{path}: has over {_MOST_TAGS:,} tags: that is no synopsis")
     declared = re.search(_HTML["charset"].encode("ascii"), data[:4_000])
@@ -361,11 +361,9 @@ def _reported(table: Mapping[str, Any], tags: set[str]) -> list[str]:
 READERS: Mapping[str, Callable[[bytes, Path], Iterable[Source]]] = {
     ".csv": _read_csv,
     ".docx": _read_docx,
-    ".htm": _read_html,
-    ".html": _read_html,
     ".json": _read_json,
-    ".markdown": _read_markdown,
-    ".md": _read_markdown,
     ".txt": _read_text,
+    **dict.fromkeys((".htm", ".html"), _read_html),
+    **dict.fromkeys((".markdown", ".md"), _read_markdown),
 }
 _LARGER = frozenset({".csv", ".docx", ".htm", ".html"})

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from synopsis_writer.characters import format_json
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, InputError
-from synopsis_writer.formats.reading import FORMULA, SHEET_STYLE, missing_extra
+from synopsis_writer.formats.reading import FORMULA, SHEET_STYLE, needing_extra
 from synopsis_writer.storage.files import read_input
 
 MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
@@ -157,13 +157,11 @@ def _html_sheets(sheets: Sequence[Sheet]) -> bytes:
 
 def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     """Return a Word file, each synopsis on a page of its own; raises SettingsError without the extra."""
-    try:
+    with needing_extra("this format"):
         import docx
         from docx import oxml
         from docx.enum.style import WD_STYLE_TYPE
         from docx.enum.text import WD_BREAK
-    except ImportError as error:
-        raise missing_extra("this format") from error
     sheets, file = [_for_xml(sheet) for sheet in sheets], docx.Document()
     first, normal, language = sheets[0], file.styles["Normal"], oxml.OxmlElement("w:lang")
     language.set(oxml.ns.qn("w:val"), first.language)
@@ -227,11 +225,9 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
     In a guide that is there, a programme is a sheet's if title and sub-title are its show and title; only the
     description in the same language is replaced. Raises InputError.
     """
-    try:
+    with needing_extra("this format"):
         from lxml import etree
         from lxml.builder import E
-    except ImportError as error:
-        raise missing_extra("this format") from error
     sheets, unplaced = [_for_xml(sheet) for sheet in sheets], list[Sheet]()
     if isinstance(place, Path):
         guide, unplaced = _fill_guide(sheets, place)

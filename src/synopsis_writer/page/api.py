@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -24,13 +25,15 @@ from synopsis_writer.evals.ratings import Rater
 from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
 from synopsis_writer.formats.sheets import SHEETS
+from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.messages import Language, check_names
+from synopsis_writer.gate.text import word_spans
 from synopsis_writer.house.house import accept_words, open_house
 from synopsis_writer.log import word_diff
 from synopsis_writer.page.jobs import Jobs
 from synopsis_writer.page.library import Journal, Library
 from synopsis_writer.page.routing import body_of, route, routes_of
-from synopsis_writer.page.texts import Part, Text, check, text_of
+from synopsis_writer.page.texts import Part, Text, findings_data, text_of, usable
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Writer
 
@@ -126,13 +129,30 @@ class Api:
             if text.draft and self._newest.get(text.draft) is not text:
                 return {"superseded": True}
             self._newest.pop(text.draft, None)
-            return await check(self.writer, text)
+            asked, problem = usable(text.asked)
+            counts = {"words": 0, "characters": 0, "bytes": 0}
+            if not text.body.strip():
+                return {"findings": [], "passed": False, "counts": counts, "limits": {}, "problem": problem}
+            report = await text.check(self.writer)
+        form = self.writer.workspace.house.form(report.form)
+        if {"show", "theme"} <= asked.keys():
+            form = form.with_length(*make_brief(**asked).length)
+        limits, unit = form.length
+        whole = [unicodedata.normalize("NFC", text.body), *([text.title] if form.title_counts else [])]
+        counts["words"] = sum(len(word_spans(part)) for part in whole)
+        counts["characters"] = sum(map(count_characters, whole))
+        line = " ".join(" ".join(whole).split())
+        counts["bytes"] = len(line.encode(form.encoding or "utf-8", "replace"))
+        allowed = {name: limits if name == unit else None for name in counts}
+        findings = await asyncio.to_thread(findings_data, report.findings, text)
+        found = {"findings": findings, "passed": report.passed, "form": report.form}
+        return {**found, "counts": counts, "limits": allowed, "problem": problem}
 
     @route("POST /fix")
     async def _fix(self, text: Text) -> dict[str, Any]:
         if not (parts := text.parts):
             return {"text": text, "fixed": []}
-        whole = text.model_copy(update={"paragraphs": tuple(parts)})
+        whole = text.model_copy(update={"paragraphs": parts})
         report = await whole.check(self.writer, fix=True)
         pairs = zip(parts, report.text.split("\n\n"), strict=True)
         fixed = tuple(Part(storyline=part.storyline, text=piece) for part, piece in pairs)

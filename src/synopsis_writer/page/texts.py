@@ -5,7 +5,7 @@ import json
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,8 +18,6 @@ from synopsis_writer.errors import InputError, explain
 from synopsis_writer.examples import listed_people, read_brief
 from synopsis_writer.formats.reading import paragraphs, title_and_text
 from synopsis_writer.gate.finding import Finding, Waiver, waivers_of
-from synopsis_writer.gate.form import count_characters
-from synopsis_writer.gate.text import word_spans
 from synopsis_writer.page.routing import Sent
 from synopsis_writer.synopsis import Storyline
 from synopsis_writer.workspace import Report
@@ -81,13 +79,13 @@ class Text(Sent):
     @property
     def body(self) -> str:
         """The paragraphs as the page counts them, a blank line between two."""
-        return _joined(part.text for part in self.paragraphs)
+        return "\n\n".join(part.text for part in self.paragraphs if part.text.strip())
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> tuple[Part, ...]:
         """The paragraphs, without empty ones; what was pasted may hold blank lines."""
         pieces = ((part, piece) for part in self.paragraphs for piece in _pieces(part.text))
-        return [Part(storyline=part.storyline, text=piece) for part, piece in pieces]
+        return tuple(Part(storyline=part.storyline, text=piece) for part, piece in pieces)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -180,15 +178,15 @@ def text_of(document: Document, **more: Any) -> Text:
     return Text.model_validate({**json.loads(json.dumps(data, default=str)), **more})  # dates are text
 
 
-def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what did not pass; places are UTF-16 units in `texts`, with one for the break between two."""
-    body, place = _joined(texts), _places(texts)
+def findings_data(findings: Sequence[Finding], text: Text) -> list[dict[str, Any]]:
+    """Return what did not pass; places are UTF-16 units in the paragraphs, with one for a break between."""
+    place = _places(text)
     return [
         {
             **{name: getattr(each, name) for name in ("check", "level", "message", "hint")},
             "spans": [[place(start), place(end)] for start, end in each.spans],
             "fixes": [{"span": [place(index) for index in fix.span], "text": fix.text} for fix in each.fixes],
-            "words": each.marked_words(unicodedata.normalize("NFC", body.strip())),
+            "words": each.marked_words(unicodedata.normalize("NFC", text.body.strip())),
             "waived": each.waived or None,
         }
         for each in findings
@@ -196,20 +194,15 @@ def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dic
     ]
 
 
-def _joined(texts: Iterable[str]) -> str:
-    return "\n\n".join(text for text in texts if text.strip())
-
-
-def _places(texts: Sequence[str]) -> Callable[[int], int]:
+def _places(text: Text) -> Callable[[int], int]:
     """Return a function from an index in the text as the gate has it to a place in its paragraphs."""
     places: list[int] = []  # of each index in the body
     start = 0
-    for text in texts:
-        ends = list(accumulate((1 + (char > "\uffff") for char in text), initial=start))
-        places += [*ends, ends[-1] + 1] if text.strip() else []
+    for part in text.paragraphs:
+        ends = list(accumulate((1 + (char > "\uffff") for char in part.text), initial=start))
+        places += [*ends, ends[-1] + 1] if part.text.strip() else []
         start = ends[-1] + 1
-    body = _joined(texts)
-    first, inner = len(body) - len(body.lstrip()), body.strip()
+    first, inner = len(text.body) - len(text.body.lstrip()), text.body.strip()
     is_composed = unicodedata.is_normalized("NFC", inner)
 
     def composed(end: int) -> int:
@@ -219,30 +212,3 @@ def _places(texts: Sequence[str]) -> Callable[[int], int]:
         return places[first + (index if is_composed else bisect_left(range(len(inner)), index, key=composed))]
 
     return place
-
-
-async def check(writer: Writer, text: Text) -> dict[str, Any]:
-    """Return what the gate finds in a text, how long it is, and how long it may be; raises InputError."""
-    asked, problem = usable(text.asked)
-    counts = {"words": 0, "characters": 0, "bytes": 0}
-    if not text.body.strip():
-        return {"findings": [], "passed": False, "counts": counts, "limits": {}, "problem": problem}
-    report = await text.check(writer)
-    form = writer.workspace.house.form(report.form)
-    if {"show", "theme"} <= asked.keys():
-        form = form.with_length(*make_brief(**asked).length)
-    limits, unit = form.length
-    whole = [unicodedata.normalize("NFC", text.body), *([text.title] if form.title_counts else [])]
-    line = " ".join(" ".join(whole).split())
-    return {
-        "findings": findings_data(report.findings, [part.text for part in text.paragraphs]),
-        "passed": report.passed,
-        "form": report.form,
-        "counts": {
-            "words": sum(len(word_spans(part)) for part in whole),
-            "characters": sum(map(count_characters, whole)),
-            "bytes": len(line.encode(form.encoding or "utf-8", "replace")),
-        },
-        "limits": {name: limits if name == unit else None for name in counts},
-        "problem": problem,
-    }
