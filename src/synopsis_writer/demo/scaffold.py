@@ -19,11 +19,6 @@ GAPS = ("fear", "worry", "hope")
 GAP_MARK = "\0"  # around the kind of a gap in a composed text: no brief holds it
 _TOKEN = re.compile(r"\[(\w+)\]|\{(\w+)\}(\.?)")
 _LETTERS = "pstu"  # protagonist, second person, and the people of the storylines B and C
-_PLACEHOLDERS = frozenset(
-    {"show", "theme", "title", "dated", "here", "Here", "rest"}
-    | {letter + ending for letter in _LETTERS for ending in ("", "_full", "_intro")}
-)
-
 Variants = Annotated[tuple[str, ...], Field(min_length=2)]
 
 
@@ -59,9 +54,11 @@ class Scaffold(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        people = [Person("", "")] * len(_LETTERS)
+        placeholders = {"title", *placeholder_values("", "", "", None, people, ())}
         for gap, name, _ in _TOKEN.findall("\n".join(self.texts())):
-            if name and name not in _PLACEHOLDERS:
-                raise ValueError(f"unknown placeholder {{{name}}}: one of {', '.join(sorted(_PLACEHOLDERS))}")
+            if name and name not in placeholders:
+                raise ValueError(f"unknown placeholder {{{name}}}: one of {', '.join(sorted(placeholders))}")
             if gap and gap not in GAPS:
                 raise ValueError(f"unknown gap [{gap}]: one of {', '.join(GAPS)}")
         used = Counter(slot.thread for part in self.paragraphs for slot in part.sentences if slot.thread)

@@ -1,39 +1,45 @@
-"""What the page can ask for besides texts and jobs: each method answers one kind of request."""
+"""What the page can ask for besides jobs: each method answers one kind of request."""
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
+import threading
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Router
 
 from synopsis_writer.batch import store
 from synopsis_writer.brief import make_brief
 from synopsis_writer.characters import clean_name
-from synopsis_writer.document import Document
+from synopsis_writer.document import Document, format_document, parse_document
 from synopsis_writer.errors import FileError, InputError, SettingsError, SynopsisError
 from synopsis_writer.evals import record, results
 from synopsis_writer.evals.metrics import ALL_METRICS
 from synopsis_writer.evals.ratings import Rater
 from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
-from synopsis_writer.formats.sheets import SHEETS
+from synopsis_writer.formats.sheets import SHEETS, export
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.messages import Language, check_names
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.house.house import accept_words, open_house
-from synopsis_writer.log import word_diff
-from synopsis_writer.page.jobs import Jobs
-from synopsis_writer.page.library import Journal, Library
+from synopsis_writer.log import Version, word_diff
+from synopsis_writer.page.jobs import Draft, Jobs, Journal, NotFoundError, logged_errors
 from synopsis_writer.page.routing import body_of, route, routes_of
 from synopsis_writer.page.texts import Part, Text, findings_data, text_of, usable
+from synopsis_writer.releasing import SUFFIXES, release
+from synopsis_writer.result import verdicts
+from synopsis_writer.storage.files import find_files, read_input, save, slug, write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Writer
 
@@ -46,7 +52,19 @@ _WAYS_OUT = (
     {"kind": "key", "command": "OPENAI_API_KEY=… synopsis page"},
     {"kind": "server", "command": "synopsis page --base-url http://127.0.0.1:8080/v1 --model NAME"},
 )
+_LONGEST_ID, _MOST_LISTED = 500, 2_000
+_PASSING = {"draft", "hash", "request", "state"}  # what of a text is not its content
 _DIFFERENCES = {"=": "same", "-": "out", "+": "in"}
+
+
+class ConflictError(FileError):
+    """Somebody else has written a file meanwhile; `more` holds what is there now."""
+
+    status = 409
+
+    def __init__(self, current: Text) -> None:
+        super().__init__(f"{current.id}: has changed on the disk since it was opened")
+        self.more = {"current": current}
 
 
 class Api:
@@ -54,12 +72,15 @@ class Api:
 
     def __init__(self, writer: Writer, on_warm: Callable[[], None]) -> None:
         self.writer, self._on_warm = writer, on_warm
-        journal = Journal(writer.settings.log.parent / "drafts")
-        self.jobs = Jobs(writer, journal)
+        self._folder = writer.settings.out  # of saved texts, each a Markdown file
+        self._journal = Journal(writer.settings.log.parent / "drafts")
+        self.jobs = Jobs(writer, self._journal)
+        self._rows: dict[Path, tuple[int, dict[str, Any], str]] = {}  # of saved texts: time, row, words
+        self._lock = threading.Lock()  # from comparing a file to writing it
         self._checking = asyncio.Lock()
         self._newest: dict[str, Text] = {}  # of each draft, to check
         self._raters: dict[tuple[str, ...], Rater] = {}
-        owners = (Library(writer, journal), journal, self.jobs, self)
+        owners = (self._journal, self.jobs, self)
         self.router = Router(routes_of(owners, self._ready), redirect_slashes=False)
 
     @contextlib.asynccontextmanager
@@ -120,6 +141,196 @@ class Api:
             name, kind, why = "", "none", str(error)
         can = {"can_write": kind != "none", "can_revise": kind in {"local", "server"}}
         return {"name": name, "kind": kind, "why": why, **can, "ways_out": () if name else _WAYS_OUT}
+
+    def _path(self, name: str) -> Path:
+        """Return the file of a text's id; raises InputError for one that leads out of the folder."""
+        wrong = "\\" in name or len(name) > _LONGEST_ID or not name.isprintable()
+        if wrong or any(not part or part.startswith(".") for part in name.split("/")):
+            raise InputError(f"{name[:80]!a}: is no saved text: name a file below the folder of saved texts")
+        path = self._folder / name
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"{name[:80]}: is no saved text: those are Markdown files (.md)")
+        if path.is_symlink() or not path.resolve().is_relative_to(self._folder.resolve()):
+            raise InputError(f"{name[:80]}: is a link out of the folder of saved texts: open it where it is")
+        if not path.is_file():
+            raise NotFoundError(f"{name[:80]}: no such text: it was moved or deleted")
+        return path
+
+    def _read(self, name: str) -> tuple[Text, Document]:
+        """Return a saved text, as page and file have it; raises InputError."""
+        path = self._path(name)
+        data = read_input(path)
+        document = parse_document(data, path)
+        place = str(path.absolute()).encode("utf-8", "surrogatepass")
+        draft = f"d-{hashlib.sha256(place).hexdigest()[:20]}"
+        return text_of(document, id=name, draft=draft, hash=hashlib.sha256(data).hexdigest()), document
+
+    @route("GET /texts", at_once=True)
+    def _list(self, query: str = "", state: str = "") -> dict[str, Any]:
+        """Return the saved texts with all words of a query, and a state, the newest first; and all drafts."""
+        files = find_files(self._folder, "**/*") if self._folder.is_dir() else []
+        found = [self._row(path) for path in files if path.suffix.lower() in SUFFIXES]
+        wanted = query.casefold().split()
+        rows = [
+            row for row, words in found
+            if row and state in {"", row["state"]} and all(word in words for word in wanted)
+        ]  # fmt: skip
+        rows.sort(key=lambda row: str(row["changed"]), reverse=True)
+        more = max(0, len(rows) - _MOST_LISTED)
+        return {"texts": rows[:_MOST_LISTED], "more": more, **self._list_drafts()}
+
+    def _row(self, path: Path) -> tuple[dict[str, Any], str]:
+        try:
+            time = path.stat().st_mtime_ns
+            if self._rows.get(path, (0,))[0] != time:
+                text, document = self._read(path.relative_to(self._folder).as_posix())
+                show, people = str(text.brief["show"]), [person.name for person in text.characters]
+                changed = datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="seconds")
+                row = {"show": show, "form": text.brief["form"], "changed": changed}
+                row |= {"title": text.title or path.stem, "words": len(word_spans(document.text))}
+                row |= text.model_dump(include={"id", "state", "story"})
+                words = "\n".join((text.title, show, *people, text.logline, document.text)).casefold()
+                self._rows[path] = time, row, words
+        except (OSError, InputError):
+            return {}, ""  # `synopsis check` says what is wrong with it
+        return self._rows[path][1:]
+
+    @route("GET /journal", at_once=True)
+    def _list_drafts(self) -> dict[str, Any]:
+        rows = [
+            {"draft": each.draft, "at": each.at, "show": each.text.brief.get("show"),
+             "id": each.text.id, "title": each.text.title}
+            for each in self._drafts()
+        ]  # fmt: skip
+        return {"drafts": rows}
+
+    def _drafts(self) -> list[Draft]:
+        """Return the drafts of the journal, the newest first; those whose words are saved are deleted."""
+        found = []
+        for each in self._journal.entries():
+            saved = None
+            with contextlib.suppress(InputError):
+                saved = each.text.id and self._read(each.text.id)[0]
+            if saved and saved.model_dump(exclude=_PASSING) == each.text.model_dump(exclude=_PASSING):
+                self._journal.delete(each.draft)
+            else:
+                found.append(each)
+        return found
+
+    @route("GET /texts/{id:path}/hash", at_once=True)
+    def _hash(self, id: str) -> dict[str, Any]:
+        return {"hash": self._read(id)[0].hash}
+
+    @route("GET /texts/{id:path}/versions", at_once=True)
+    def _versions(self, id: str) -> dict[str, Any]:
+        versions = [
+            {
+                "id": f"{version.text}.{version.number}",
+                "at": version.created,
+                **{name: getattr(version, name) for name in ("maker", "model", "request")},
+                "words": None if version.content is None else len(version.document.text.split()),
+            }
+            for version in self.writer.log.versions_of(self._read(id)[1])[::-1]
+        ]
+        return {"versions": versions}
+
+    @route("GET /versions/{id}", at_once=True)
+    def _version(self, id: str) -> Text:
+        text, _, number = id.rpartition(".")
+        for version in self.writer.log.versions(text):
+            if str(version.number) == number:
+                return text_of(version.document)
+        raise NotFoundError(f"no version {id[:40]}: it was removed from the log")
+
+    @route("GET /texts/{id:path}", at_once=True)
+    def _open(self, id: str) -> dict[str, Any]:
+        text = self._read(id)[0]
+        typed = next((each for each in self._drafts() if each.text.id == id), None)
+        return {**dict(text), "journal": typed and typed.model_dump(mode="json", exclude={"made"})}
+
+    @route("GET /export")
+    def _export(self, id: str, format: str) -> Response:
+        document = self._read(id)[1]
+        content = export([document], format, self.writer.workspace.house.orthography)
+        name = f"{slug(document.path.stem)}.{format}"
+        head = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, headers=head, media_type="application/octet-stream")
+
+    @route("POST /release")
+    def _release(self, id: str, hash: str, by: str, waivers: Mapping[str, str] = {}) -> Text:
+        with self._lock:
+            release(self._unchanged(id, hash).path, by, waivers=waivers, writer=self.writer)
+            return self._read(id)[0]
+
+    def _unchanged(self, name: str, seen: str) -> Document:
+        """Return a saved text's document; raises ConflictError where it is not the one that was seen last."""
+        text, document = self._read(name)
+        if text.hash != seen:
+            raise ConflictError(text)
+        return document
+
+    @route("POST /texts")
+    async def _save_new(self, text: Text) -> Text:
+        return await self._save(text.model_copy(update={"id": None}))
+
+    @route("PUT /texts/{id:path}")
+    async def _save(self, text: Text) -> Text:
+        """Save a text, with the verdicts of a check; one that cannot be checked is saved all the same."""
+        gate = {}
+        with contextlib.suppress(InputError):
+            gate = {"gate": verdicts((await text.check(self.writer)).findings)}
+        return await asyncio.to_thread(self._write, text, gate)
+
+    def _write(self, text: Text, gate: Mapping[str, Any]) -> Text:
+        run, old, parent = text.origin.get("run"), None, None
+        # What a model wrote in the same run: the draft of this text, or else the newest.
+        entries = [each for each in self._journal.entries() if run and each.made]
+        made = [each for each in entries if each.made and each.made.origin.get("run") == run]
+        made.sort(key=lambda each: text.draft not in {each.draft, ""})
+        with self._lock:
+            if text.id is not None:
+                old = self._unchanged(text.id, text.hash)
+                with logged_errors():
+                    parent = self.writer.log.touch(old, begin=True)
+            more = text.origin if old is None or text.request is not None else {}
+            rest = {**(old.meta if old else {}), **more, **gate}
+            document = text.document(old.path if old else Path("text"), rest, self.writer)
+            content, path = format_document(document.meta, document.text), document.path
+            if old is None:
+                path = self._save_file(content, document, text)
+            else:
+                write_file(path, content)
+            saved, document = self._read(path.relative_to(self._folder).as_posix())
+        with logged_errors():
+            self._record(document, text, made[0].made if made else None, parent)
+        for draft in {text.draft, saved.draft, *(each.draft for each in made)} - {""}:
+            self._journal.delete(draft)
+        return saved
+
+    def _save_file(self, content: str, document: Document, text: Text) -> Path:
+        title, folder = text.title, self._folder
+        if text.beside:
+            first = self._path(text.beside)
+            form = slug(str(text.asked.get("form", "")), 30)
+            title, folder = f"{slug(first.stem, 59 - len(form))}-{form}", first.parent
+        elif "brief" in document.meta:
+            folder /= self.writer.workspace.find_show(str(document.meta["brief"]["show"])).slug
+        return save(content, folder, title, "md", within=self._folder)
+
+    def _record(self, document: Document, text: Text, made: Text | None, parent: Version | None) -> None:
+        """Record who wrote what: the model's words first, then what a person made of them."""
+        log, model, run = self.writer.log, text.origin.get("model"), text.origin.get("run")
+        is_model = text.request is not None or (parent is None and model is not None)
+        more: dict[str, Any] = {"model": model and str(model), "request": text.request}
+        if is_model and made is not None and made.body != text.body:
+            words = replace(document, text=made.body)
+            parent, is_model = log.add_version(words, "model", parent=parent, **more), False
+        if is_model:
+            log.add_version(document, "model", parent=parent, **more)
+        elif parent is None or parent.content != format_document(document.meta, document.text):
+            log.add_version(document, "person", parent=parent)
+        if text.id is None and isinstance(run, str):
+            log.saved(run, document.path)
 
     @route("POST /check")
     async def _check(self, text: Text) -> dict[str, Any]:

@@ -1,40 +1,129 @@
-"""Jobs: a model's work that goes on while the page does something else, and what it reports meanwhile."""
+"""Jobs, a model's work that goes on while the page does something else, and the journal of their texts."""
 
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from synopsis_writer.answers import parts_so_far
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
-from synopsis_writer.errors import GateRefusedError, InputError
+from synopsis_writer.errors import FileError, GateRefusedError, InputError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.messages import status_line
-from synopsis_writer.page.library import Journal, NotFoundError, logged_errors
-from synopsis_writer.page.routing import Json, failure_of, route
+from synopsis_writer.page.routing import Json, Sent, failure_of, route
 from synopsis_writer.page.texts import Part, Text, text_of
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
+from synopsis_writer.storage.files import read_input, write_file
 from synopsis_writer.usage import Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
 
 _MOST_RUNNING, _MOST_FINISHED = 8, 100  # jobs
 _PICTURE_SECONDS = 0.1  # between two pictures of what grows: more often no eye can read
 _SILENCE = 15.0  # seconds after which a stream shows that it is open
-
+_LONGEST_DRAFT, _DRAFTS_LAST = 20_000_000, timedelta(days=30)  # bytes, and time
 _LAST_EVENTS = frozenset({"done", "failed", "stopped"})
 
+_log = logging.getLogger(__name__)
 _Made = list[tuple[Result, Text]]
 _job: ContextVar["Job | None"] = ContextVar("job", default=None)
+
+
+class NotFoundError(FileError):
+    """There is no such text, draft, version or job."""
+
+    status = 404
+
+
+class Draft(Sent):
+    """What the journal holds of a text; `made` is the text as a model wrote it, if one did."""
+
+    draft: str
+    at: datetime
+    text: Text
+    made: Text | None = None
+
+
+@dataclass
+class Journal:
+    """What was typed or written and is not saved, a file each, which only its owner may read."""
+
+    folder: Path
+
+    def path(self, draft: str) -> Path:
+        """Return the file of a draft; raises InputError for what is no id."""
+        if not re.fullmatch(r"d-[0-9a-f]{4,32}", draft):
+            raise InputError(f"'{draft[:40]}' is no draft's id: write d- and 4 to 32 hex digits")
+        return self.folder / f"{draft}.json"
+
+    def write(self, text: Text, made: Text | None = None) -> datetime:
+        """Write a draft; what a model made of it before stays known; raises FileError."""
+        path, now = self.path(text.draft), datetime.now(UTC)
+        if made is None:
+            with contextlib.suppress(FileError):
+                made = self.read(text.draft).made
+        entry = Draft(draft=text.draft, at=now, text=text, made=made)
+        write_file(path, entry.model_dump_json(), private=True)
+        return now
+
+    @route("PUT /journal/{draft}", at_once=True)
+    def _write(self, text: Text) -> dict[str, Any]:
+        return {"at": self.write(text)}
+
+    @route("GET /journal/{draft}", at_once=True)
+    def _read(self, draft: str) -> Text:
+        return self.read(draft).text
+
+    def read(self, draft: str) -> Draft:
+        """Return a draft; raises NotFoundError, and FileError where it cannot be read."""
+        path = self.path(draft)
+        if not path.is_file():
+            raise NotFoundError(f"no draft {draft}: it was saved or deleted")
+        try:
+            return Draft.model_validate_json(read_input(path, _LONGEST_DRAFT))
+        except ValidationError as error:
+            raise FileError(f"{path}: is damaged: look at it in an editor") from error
+
+    @route("DELETE /journal/{draft}", at_once=True)
+    def delete(self, draft: str) -> None:
+        """Delete a draft, if it is there; raises FileError."""
+        try:
+            self.path(draft).unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot delete draft {draft}: {error.strerror}") from error
+
+    def entries(self) -> list[Draft]:
+        """Return the drafts that can be read, the newest first; those that are too old are deleted."""
+        found = []
+        for path in self.folder.glob("d-*.json") if self.folder.is_dir() else ():
+            with contextlib.suppress(InputError):
+                draft = self.read(path.stem)
+                if datetime.now(UTC) - draft.at > _DRAFTS_LAST:
+                    self.delete(path.stem)
+                else:
+                    found.append(draft)
+        return sorted(found, key=lambda draft: draft.at, reverse=True)
+
+
+@contextlib.contextmanager
+def logged_errors() -> Iterator[None]:
+    """Log what goes wrong with a file beside the text itself, which must not be lost by it."""
+    try:
+        yield
+    except FileError as error:
+        _log.warning("%s", error)
 
 
 @dataclass(eq=False)

@@ -83,8 +83,7 @@ def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path
 
 
 def _version(database: sqlite3.Connection) -> int:
-    version: int = database.execute("PRAGMA user_version").fetchone()[0]
-    return version
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextlib.contextmanager
@@ -163,5 +162,4 @@ def is_locked(error: BaseException | None) -> bool:
 
 def error_code(error: BaseException | None) -> int:
     """Return SQLite's primary code, the low byte; 0 for an error that is not SQLite's."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
