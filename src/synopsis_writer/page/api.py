@@ -43,8 +43,7 @@ from synopsis_writer.storage.files import find_files, read_input, save, slug, wr
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Writer
 
-_MOST_IMPORTED = 2_000_000  # bytes
-_LONGEST_COMPARED = 50_000  # characters
+_MOST_IMPORTED, _LONGEST_COMPARED = 2_000_000, 50_000  # bytes, characters
 _MOST_ROWS = 1_000  # of a batch or a run
 _SAMPLE = "Er geht nach Hause, und sie bleibt."  # checked at the start: all of the gate is loaded then
 _WAYS_OUT = (
@@ -416,7 +415,7 @@ class Api:
             sql = "SELECT id, status, reason, brief, synopsis FROM rows ORDER BY place LIMIT ?"
             with store.read_batch(folder) as batch:
                 rows = [
-                    _row(str(name), status, reason, synopsis and store.read_synopsis(name, synopsis),
+                    _listed(str(name), status, reason, synopsis and store.read_synopsis(name, synopsis),
                          store.read_brief(name, brief).as_data())
                     for name, status, reason, brief, synopsis in batch.query(sql, _MOST_ROWS)
                 ]  # fmt: skip
@@ -424,7 +423,9 @@ class Api:
         elif (folder / record.RUN_FILE).is_file():
             kind, run = "eval", record.read_rows(folder)
             first = islice(run.values(), _MOST_ROWS)
-            rows = [_row("/".join(map(str, row.id)), row.outcome, row.reason, row.synopsis) for row in first]
+            rows = [
+                _listed("/".join(map(str, row.id)), row.outcome, row.reason, row.synopsis) for row in first
+            ]
             count = len(run)
         else:
             raise FileError(f"{path[:80]}: holds neither a batch nor an eval run: name another folder")
@@ -440,9 +441,6 @@ class Api:
         if asked not in self._raters:
             cases = load_suite(Path(suite) if suite else default_suite(), ALL_METRICS)
             workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
-            workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
-            workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
-            workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
             runs = [results.open_results(each, cases, workspace) for each in folders]
             texts = [(first.rows, second.rows) for first, second in results.pair_parts(*runs)]
             self._raters[asked] = Rater(_below(run), rater, texts, cases.cases)
@@ -456,7 +454,7 @@ class Api:
         return shown
 
 
-def _row(key: str, state: str, reason: str | None, synopsis: Synopsis | None, brief: Any = None) -> Any:
+def _listed(key: str, state: str, reason: str | None, synopsis: Synopsis | None, brief: Any = None) -> Any:
     front = {"brief": brief, **(synopsis.front_matter() if synopsis else {})}
     document = Document(Path("text"), front, synopsis.text if synopsis else "")
     text = text_of(document) if brief or synopsis else None

@@ -245,7 +245,7 @@ class Jobs(logging.Handler):
 
         async def work(job: Job) -> _Made:
             results = await self._writer.lengths(document, forms, on_attempt=job.attempted)
-            return [(result, _text_of(result, beside=text.id)) for result in results]
+            return [(result, _text_of(result, beside=text.id or "")) for result in results]
 
         return self._start(text, work)
 
