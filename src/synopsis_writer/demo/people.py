@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
 from typing import Literal, NamedTuple
@@ -29,18 +28,12 @@ _ARTICLE = rf"(?:{'|'.join(_WORDS['articles'] | _WORDS['several'])}|{_POSSESSIVE
 _PHRASE = re.compile(rf"(?:\b((?i:{_ARTICLE})) )?(?:(?!{_ARTICLE}\b)\b[a-zäöüß]+e[rsn]? )*\b([A-ZÄÖÜ][\w-]+)")
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """A person of the text."""
 
     name: str
     short: str  # how the text calls the person from then on: `Arzu`, `Dr. Heilmann`
     role: str = ""  # a German noun phrase; empty when unknown
-
-    @property
-    def introduction(self) -> str:
-        """The name, followed by the role between commas."""
-        return f"{self.name}, {self.role}," if self.role else self.name
 
 
 class Part(NamedTuple):

@@ -151,8 +151,8 @@ def placeholder_values(
         "rest": " und ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]])),
     }
     for letter, person in zip(_LETTERS, people, strict=False):
-        full, intro = f"{letter}_full", f"{letter}_intro"
-        values |= {letter: person.short, full: person.name, intro: person.introduction}
+        intro = f"{person.name}, {person.role}," if person.role else person.name
+        values |= {letter: person.short, f"{letter}_full": person.name, f"{letter}_intro": intro}
     return values
 
 
@@ -162,9 +162,8 @@ def locative(place: str) -> str:
     before = {"die": "in der", "der": "im", "das": "im"}.get(article)
     if before is None or not rest:
         return "hier"
-    adjectives = re.match(r"(?:[a-zäöüß]+e )*", rest)
-    count = adjectives.end() if adjectives else 0
-    return f"{before} {rest[:count].replace('e ', 'en ')}{rest[count:]}"
+    adjectives = re.sub(r"^(?:[a-zäöüß]+e )+", lambda found: found[0].replace("e ", "en "), rest)
+    return f"{before} {adjectives}"
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
