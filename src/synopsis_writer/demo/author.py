@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -131,10 +132,10 @@ async def write_draft(
     `folder` holds `gaps.yaml`, `blocked.txt` and `names.txt`; `banned` are people of other shows.
     """
     start = time.monotonic()
-    rules = load_gap_rules(folder)
     plan, people, characters, rng = lay_out(brief, show, scaffold, folder, seed)
     protagonist, second = people[:2]
     callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
+    fill = partial(fill_gap, engine, load_gap_rules(folder), theme=brief.theme, rng=rng)
     filled: list[FilledGap] = []
     paragraphs: tuple[Paragraph, ...] = ()
     for storyline, text in plan.paragraphs:
@@ -142,28 +143,21 @@ async def write_draft(
         for index in range(1, len(pieces), 2):
             # The second person worries about the protagonist; nobody fears or hopes for themselves.
             is_worry = pieces[index] == "worry"
-            gap = await fill_gap(
-                engine,
-                rules,
-                pieces[index],
-                theme=brief.theme,
-                name=(second if is_worry else protagonist).short,
-                unwanted=significant_words(" ".join([*banned, "" if is_worry else callings])),
-                taken=[gap.text for gap in filled],
-                rng=rng,
-            )
+            name, words = (second if is_worry else protagonist).short, ["" if is_worry else callings, *banned]
+            unwanted, taken = significant_words(" ".join(words)), [gap.text for gap in filled]
+            gap = await fill(pieces[index], name=name, unwanted=unwanted, taken=taken)
             filled.append(gap)
             pieces[index] = gap.text
         paragraphs += (Paragraph(storyline=storyline, text="".join(pieces)),)
     synopsis = Synopsis(title=plan.title, logline=plan.logline, characters=characters, paragraphs=paragraphs)
-    return Answer(
-        text=synopsis.as_json(),
-        usage=sum((gap.usage for gap in filled), Usage()),
-        seconds=time.monotonic() - start,
-        model=engine.name,
-        words_by_model=sum(gap.words_by_model for gap in filled),
-        cost=NO_COST,
+    usage, words_by_model = (
+        sum((gap.usage for gap in filled), Usage()),
+        sum(gap.words_by_model for gap in filled),
     )
+    return Answer(
+        synopsis.as_json(), usage=usage, seconds=time.monotonic() - start, model=engine.name,
+        words_by_model=words_by_model, cost=NO_COST,
+    )  # fmt: skip
 
 
 def lay_out(
@@ -256,18 +250,12 @@ async def fill_gap(
     gap: GapKind = getattr(rules, kind)
     shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in gap.lines)
     fallback = rng.choice([phrase for phrase in gap.fixed if phrase not in taken] or gap.fixed)
+    prompt = f"{shots}Thema: {theme}\nSatz: {gap.lead.format(name=name)}"
+    grammar = f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}"
+    ask = partial(engine.complete, prompt, grammar=grammar, n=_CANDIDATES, max_tokens=_MAX_TOKENS)
     usage, best_text, best = Usage(), "", _TOO_BAD
     for _ in range(_ATTEMPTS):
-        candidates = await engine.complete(
-            f"{shots}Thema: {theme}\nSatz: {gap.lead.format(name=name)}",
-            grammar=f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}",
-            n=_CANDIDATES,
-            max_tokens=_MAX_TOKENS,
-            sampling=_SAMPLING,
-            seed=rng.getrandbits(31),
-            logprobs=True,
-        )
-        for candidate in candidates:
+        for candidate in await ask(sampling=_SAMPLING, seed=rng.getrandbits(31), logprobs=True):
             usage += candidate.usage
             text = candidate.text.strip().removesuffix(".")
             value = score(candidate, gap, rules, theme=theme, unwanted=unwanted)

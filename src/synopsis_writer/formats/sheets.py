@@ -76,16 +76,10 @@ def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
         raise InputError(f"{document.path}: has over {_LONGEST_TEXT:,} characters: that is no synopsis")
     people = meta.pop("characters", None)
     listed = [person for person in people if isinstance(person, Mapping)] if isinstance(people, list) else []
-    return Sheet(
-        title=meta.pop("title", "") or document.path.stem.replace("-", " "),
-        text=document.text,
-        show=str(asked.get("show", "")),
-        form=str(asked.get("form", "")),
-        logline=str(meta.pop("logline", "")),
-        people=tuple((str(one.get("name", "")), str(one.get("role", ""))) for one in listed),
-        fields=meta,
-        language=language,
-    )
+    title, logline = meta.pop("title", "") or document.path.stem.replace("-", " "), meta.pop("logline", "")
+    show, form = (str(asked.get(name, "")) for name in ("show", "form"))
+    pairs = tuple((str(one.get("name", "")), str(one.get("role", ""))) for one in listed)
+    return Sheet(title, document.text, show, form, str(logline), pairs, meta, language)
 
 
 def _json_sheets(sheets: Sequence[Sheet]) -> bytes:
