@@ -150,13 +150,10 @@ async def write_draft(
             pieces[index] = gap.text
         paragraphs += (Paragraph(storyline=storyline, text="".join(pieces)),)
     synopsis = Synopsis(title=plan.title, logline=plan.logline, characters=characters, paragraphs=paragraphs)
-    usage, words_by_model = (
-        sum((gap.usage for gap in filled), Usage()),
-        sum(gap.words_by_model for gap in filled),
-    )
+    usage, count = sum((gap.usage for gap in filled), Usage()), sum(gap.words_by_model for gap in filled)
     return Answer(
         synopsis.as_json(), usage=usage, seconds=time.monotonic() - start, model=engine.name,
-        words_by_model=words_by_model, cost=NO_COST,
+        words_by_model=count, cost=NO_COST,
     )  # fmt: skip
 
 

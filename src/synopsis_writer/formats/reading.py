@@ -359,11 +359,7 @@ def _reported(table: Mapping[str, Any], tags: set[str]) -> list[str]:
 
 
 READERS: Mapping[str, Callable[[bytes, Path], Iterable[Source]]] = {
-    ".csv": _read_csv,
-    ".docx": _read_docx,
-    ".json": _read_json,
-    ".txt": _read_text,
-    **dict.fromkeys((".htm", ".html"), _read_html),
-    **dict.fromkeys((".markdown", ".md"), _read_markdown),
-}
+    ".csv": _read_csv, ".docx": _read_docx, ".htm": _read_html, ".html": _read_html,
+    ".json": _read_json, ".markdown": _read_markdown, ".md": _read_markdown, ".txt": _read_text,
+}  # fmt: skip
 _LARGER = frozenset({".csv", ".docx", ".htm", ".html"})

@@ -115,9 +115,8 @@ class Api:
         workspace, budget = self.writer.workspace, self.writer.budget
         limits = {"amount": budget.amount and str(budget.amount), "tokens": budget.tokens}
         forms = [
-            {"name": form.name, "purpose": form.purpose, "paragraphs": form.paragraphs, unit: length}
+            {**form.model_dump(include={"name", "purpose", "paragraphs"}), form.length[1]: form.length[0]}
             for form in workspace.house.forms.values()
-            for length, unit in [form.length]
         ]
         is_own = self.writer.settings.house is not None
         return {

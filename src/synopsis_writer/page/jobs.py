@@ -172,11 +172,10 @@ class Job:
         findings = [{"check": each.check, "message": each.message} for each in failures(attempt.findings)]
         if attempt.problem:
             findings = [{"check": NO_STRUCTURE, "message": attempt.problem}]
-        answer = attempt.answer
-        usage = {"prompt": answer.usage.prompt_tokens, "completion": answer.usage.completion_tokens}
+        cost, usage = format_cost(attempt.answer.cost), attempt.answer.usage
+        tokens = {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens}
         judged = {"number": attempt.number, "form": brief.form, "passed": attempt.passed}
-        paid = {"usage": usage, "cost": format_cost(answer.cost)}
-        self.add("attempt", {**judged, **paid, "findings": findings})
+        self.add("attempt", {**judged, "usage": tokens, "cost": cost, "findings": findings})
 
     async def stream(self, last: int) -> AsyncIterator[bytes]:
         """Yield the events after the one of a number, as server-sent events, until the job has ended."""

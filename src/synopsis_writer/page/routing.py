@@ -31,10 +31,6 @@ class Sent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class _Arguments(Sent):
-    """What the page sends for a method with several parameters."""
-
-
 class Json(JSONResponse):
     """An answer's JSON: models as their fields, and times in ISO 8601."""
 
@@ -75,7 +71,7 @@ def route(line: str, *, at_once: bool = False) -> Callable[[_Method], _Method]:
         fields: Any = {each.name: (each.annotation, defaults[each.name]) for each in parameters}
         shape = parameters[0].annotation if len(parameters) == 1 else None
         if not (isinstance(shape, type) and issubclass(shape, Sent | Request)):
-            shape = create_model(line, __base__=_Arguments, **fields)
+            shape = create_model(line, __base__=Sent, **fields)
         ROUTES.append((line, shape, method, at_once))
         return method
 
@@ -96,7 +92,7 @@ def routes_of(owners: Sequence[object], ready: Callable[[Request], Awaitable[Non
             if shape is not Request:
                 fields = {**request.query_params, **request.path_params}
                 sent = await asyncio.to_thread(_parse, await body_of(request), fields, shape)
-                asked = [*dict(sent).values()] if isinstance(sent, _Arguments) else [sent]
+                asked = [*dict(sent).values()] if shape.__name__ == line else [sent]
             is_coroutine = inspect.iscoroutinefunction(method)
             data = await (method(owner, *asked) if is_coroutine else asyncio.to_thread(method, owner, *asked))
             if isinstance(data, Response):

@@ -129,12 +129,9 @@ def _guarded(app: ASGIApp, access: Access) -> ASGIApp:
 
 
 def application(
-    access: Access,
-    open_writer: "Callable[[], Writer]",
-    lang: str = "de",
-    on_start: Callable[[], None] = lambda: None,
-    on_warm: Callable[[], None] = lambda: None,
-) -> Starlette:
+    access: Access, open_writer: "Callable[[], Writer]", lang: str = "de",
+    on_start: Callable[[], None] = lambda: None, on_warm: Callable[[], None] = lambda: None,
+) -> Starlette:  # fmt: skip
     """Return the server's application; it opens the writer beside it, and calls `on_warm` after that."""
     from jinja2 import Environment
 
@@ -165,16 +162,12 @@ def application(
             finally:
                 api.cancel()
 
+    static = GZipMiddleware(StaticFiles(packages=[(__package__, "static")]))
+    show = Route("/", lambda _: Response(text, media_type="text/html"))
     return Starlette(
-        routes=[
-            Route("/", lambda _: Response(text, media_type="text/html")),
-            Mount("/static", GZipMiddleware(StaticFiles(packages=[(__package__, "static")]))),
-            Mount("/api", _ask),
-        ],
-        middleware=[Middleware(_guarded, access=access)],
-        exception_handlers={HTTPException: _unknown},
-        lifespan=lifespan,
-    )
+        routes=[show, Mount("/static", static), Mount("/api", _ask)], lifespan=lifespan,
+        middleware=[Middleware(_guarded, access=access)], exception_handlers={HTTPException: _unknown},
+    )  # fmt: skip
 
 
 async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
