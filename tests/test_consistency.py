@@ -147,7 +147,9 @@ def test_the_texts_have_all_kinds_of_slips_and_none_without_one_is_marked(half: 
     texts = load_texts(half)  # type: ignore[arg-type]
     kinds = [slip.kind for text in texts for slip in text.slips]
     assert (len(texts), {kind: kinds.count(kind) for kind in KINDS}) == (20, dict.fromkeys(KINDS, 4))
+    assert {*kinds} == {*KINDS}
     for text in texts:
+        assert {text.text.count(slip.old) for slip in text.slips} <= {1}, text.id
         people = {person.name: person.role for person in text.characters}
         assert found(text.text, people).passed, text.id
 

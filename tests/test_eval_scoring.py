@@ -363,7 +363,7 @@ def test_two_models_of_one_file_name_have_separate_baselines() -> None:
     models = ["openai/gpt-x", "azure/gpt-x", "openai/gpt.x", "a/../openai/gpt-x"]
     folders = {baseline_folder(ALL, model) for model in models}
     assert len(folders) == 4
-    assert {path.parent for path in folders} == {ALL.baselines}
+    assert {path.parent for path in folders} == {ALL.folder / "baselines"}
 
 
 def test_a_blessed_run_takes_its_judgements_along(tmp_path: Path) -> None:

@@ -46,8 +46,6 @@ class Tally:
 Outcomes = Counter[tuple[str, float | None]]
 """How often a judge preferred the corrupted text, by the corruption's name: 0, 0.5, 1, or None: unscored."""
 
-Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
-
 
 @dataclass(frozen=True)
 class Corruption:
@@ -56,7 +54,8 @@ class Corruption:
     name: str  # what is wrong, in a few words
     # Whether the style gate refuses such texts, too: 90 % or more of them, less than 15 %, or in between.
     gate: Literal["no", "partly", "yes"]
-    change: Change  # of a case's reference, given the other cases; None where there is nothing to corrupt
+    # Corrupts a case's reference, given the other cases; None where there is nothing to corrupt.
+    change: Callable[[Case, Sequence[Case], Random], Synopsis | None]
 
 
 async def check_judge(
@@ -145,11 +144,11 @@ def corrupt(corruption: Corruption, case: Case, cases: Sequence[Case], seed: int
     """
     rng = Random(f"{seed}\n{corruption.name}\n{case.id}")  # noqa: S311 - a choice, no secret
     text = corruption.change(case, [other for other in cases if other.id != case.id], rng)
-    return None if text is None or text.paragraphs == case.reference.paragraphs else text
+    return text if text and text.paragraphs not in ((), case.reference.paragraphs) else None
 
 
 def _with_paragraphs(synopsis: Synopsis, paragraphs: Sequence[Paragraph]) -> Synopsis:
-    return Synopsis(**{**dict(synopsis), "paragraphs": tuple(paragraphs)})
+    return synopsis.model_copy(update={"paragraphs": tuple(paragraphs)})
 
 
 def _sentences(synopsis: Synopsis) -> list[list[str]]:
@@ -200,10 +199,8 @@ def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None
     return _with_paragraphs(case.reference, [*paragraphs[:half], *traded])
 
 
-def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
-    """Leave out the last paragraph."""
-    rest = case.reference.paragraphs[:-1]
-    return _with_paragraphs(case.reference, rest) if rest else None
+def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis:
+    return _with_paragraphs(case.reference, case.reference.paragraphs[:-1])
 
 
 def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
@@ -252,28 +249,23 @@ def _words_swapped(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     """Swap two neighbouring words in every second sentence."""
     sentences = _sentences(case.reference)
     for paragraph in sentences:
-        paragraph[::2] = [_two_swapped(sentence, rng) for sentence in paragraph[::2]]
+        for number in range(0, len(paragraph), 2):
+            words = paragraph[number].split(" ")
+            is_plain = [re.fullmatch(r"[^\W\d_]+", word) for word in words]
+            pairs = [index for index in range(1, len(words) - 1) if is_plain[index] and is_plain[index + 1]]
+            if pairs:
+                index = rng.choice(pairs)
+                words[index : index + 2] = words[index + 1], words[index]
+                paragraph[number] = " ".join(words)
     return _with_sentences(case.reference, sentences)
 
 
-def _two_swapped(sentence: str, rng: Random) -> str:
-    words = sentence.split(" ")
-    is_plain = [re.fullmatch(r"[^\W\d_]+", word) for word in words]
-    pairs = [index for index in range(1, len(words) - 1) if is_plain[index] and is_plain[index + 1]]
-    if pairs:
-        index = rng.choice(pairs)
-        words[index : index + 2] = words[index + 1], words[index]
-    return " ".join(words)
-
-
 def _another_story(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
-    """Return the reference of another case of the same form."""
     alike = [other.reference for other in others if other.brief.form == case.brief.form]
     return rng.choice(alike) if alike else None
 
 
 def _repeated(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
-    """Repeat one paragraph right after itself."""
     paragraphs = case.reference.paragraphs
     index = rng.randrange(len(paragraphs))
     return _with_paragraphs(case.reference, [*paragraphs[: index + 1], *paragraphs[index:]])

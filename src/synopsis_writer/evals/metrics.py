@@ -116,49 +116,45 @@ class References:
 
 @dataclass(frozen=True)
 class Metric:
-    """Which side of a metric is better (0: neither), and a label: what it is, its range."""
+    """Which side of a metric is better (0: neither), what it is, and its range in words."""
 
     direction: Literal[-1, 0, 1]
-    label: str
-
-    @property
-    def name(self) -> str:
-        """Without its range."""
-        return self.label.partition(", ")[0]
+    name: str
+    range: str = ""
 
     @property
     def note(self) -> str:
         """Its range and direction in words."""
         direction = {1: "higher is better", -1: "lower is better", 0: "for information only"}[self.direction]
-        return "; ".join(filter(None, (self.label.partition(", ")[2], direction)))
+        return f"{self.range}; {direction}" if self.range else direction
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "passed_first": Metric(1, "passed at the first attempt, 0 to 1"),
-        "passed": Metric(1, "passed in the end, 0 to 1"),
+        "passed_first": Metric(1, "passed at the first attempt", "0 to 1"),
+        "passed": Metric(1, "passed in the end", "0 to 1"),
         "attempts": Metric(-1, "attempts"),
         "tokens": Metric(-1, "tokens"),
         "cost": Metric(-1, "cost"),
         "seconds": Metric(-1, "seconds"),
-        "chrf": Metric(1, "chrF, 0 to 100"),
-        "rouge_l": Metric(1, "ROUGE-L, 0 to 1"),
-        "characters": Metric(1, "people of the reference, 0 to 1"),
-        "facts": Metric(1, "facts told, 0 to 1"),
+        "chrf": Metric(1, "chrF", "0 to 100"),
+        "rouge_l": Metric(1, "ROUGE-L", "0 to 1"),
+        "characters": Metric(1, "people of the reference", "0 to 1"),
+        "facts": Metric(1, "facts told", "0 to 1"),
         "length_ratio": Metric(0, "length over the reference's"),
-        "ending": Metric(1, "kind of ending, 0 or 1"),
+        "ending": Metric(1, "kind of ending", "0 or 1"),
         "delta": Metric(-1, "Burrows's Delta"),
-        "novelty": Metric(1, "novelty against the examples, 0 to 1"),
+        "novelty": Metric(1, "novelty against the examples", "0 to 1"),
     }
 )
 JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "judge_coherence": Metric(1, "judge: coherence, 1 to 5"),
-        "judge_theme": Metric(1, "judge: theme, 1 to 5"),
-        "judge_style": Metric(1, "judge: style, 1 to 5"),
-        "judge_language": Metric(1, "judge: language, 1 to 5"),
-        "judge_facts": Metric(1, "judge: facts told, 0 to 1"),
-        "judge_preference": Metric(1, "judge: preferred to the reference, 0 to 1"),
+        "judge_coherence": Metric(1, "judge: coherence", "1 to 5"),
+        "judge_theme": Metric(1, "judge: theme", "1 to 5"),
+        "judge_style": Metric(1, "judge: style", "1 to 5"),
+        "judge_language": Metric(1, "judge: language", "1 to 5"),
+        "judge_facts": Metric(1, "judge: facts told", "0 to 1"),
+        "judge_preference": Metric(1, "judge: preferred to the reference", "0 to 1"),
     }
 )
 ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
@@ -237,10 +233,7 @@ def ending(text: Text, reference: Text, form: Form | None) -> float:
 
 
 # Rows come case by case or model by model: the references of a suite stay, and so does the row's own text.
-@lru_cache(maxsize=128)
-def analysed(raw: str) -> Text:
-    """Return the analysed text; the latest ones are cached."""
-    return analyse(raw)
+analysed = lru_cache(maxsize=128)(analyse)
 
 
 def _words(text: Text) -> list[str]:

@@ -171,7 +171,12 @@ def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
     The preference to the reference decides, else the mean of the four scores. Pairs in which people see no
     better text, or that the judge has not scored, do not count.
     """
-    figures = {each.digest: figure for each in scored if (figure := _figure(each.scores))}
+    names = ("judge_preference", "judge_coherence", "judge_theme", "judge_style", "judge_language")
+    figures: dict[str, tuple[float, float]] = {}
+    for each in scored:
+        values = [value for name in names if (value := each.scores.get(name)) is not None]
+        if len(values) == len(names):
+            figures[each.digest] = values[0], fmean(values[1:])
     agreed = [
         max(pair, key=figures.__getitem__) == better and len({figures[digest] for digest in pair}) > 1
         for pair, better in _votes(ratings).items()
@@ -192,9 +197,3 @@ def rated_texts(
             if good.case in known and good.synopsis and bad.synopsis:
                 pairs.append((known[good.case], good.synopsis, bad.synopsis))
     return pairs
-
-
-def _figure(scores: Mapping[str, float | None]) -> tuple[float, float] | None:
-    names = ("judge_preference", "judge_coherence", "judge_theme", "judge_style", "judge_language")
-    values = [value for name in names if (value := scores.get(name)) is not None]
-    return (values[0], fmean(values[1:])) if len(values) == len(names) else None

@@ -45,7 +45,7 @@ def render_report(
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     formatters = (
-        count_of, format_cost, format_duration, format_interval, format_number, format_outcomes, format_time,
+        count_of, format_cost, format_duration, format_number, format_outcomes, format_time,
         format_total, highlight,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in formatters}
@@ -72,7 +72,7 @@ def render_report(
         info=info,
         groups=groups,
         metrics=shown,
-        people=Metric(1, "people: preferred to the other, −1 to 1"),  # known of pairs alone
+        people=Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
         decimals={
             name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
             for name in shown
@@ -157,7 +157,7 @@ def _axes(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> dict[str, t
     Metrics of one range, as `0 to 1`, have a common axis. Where all values on it are equal it reaches from
     them to zero, so that their size can be seen.
     """
-    kinds = {name: metric.label.partition(", ")[2].replace("or", "to") for name, metric in metrics.items()}
+    kinds = {name: metric.range.replace("or", "to") for name, metric in metrics.items()}
     values: defaultdict[str, list[float]] = defaultdict(list)
     ends: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
     scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in metrics}
@@ -186,12 +186,6 @@ def format_number(value: float | None, places: int) -> str:
     if value is None:
         return "unscored"
     return f"{value:z,.{places}f}".replace("-", "−")
-
-
-def format_interval(interval: Interval, places: int) -> str:
-    """Return `0.52 (0.41 to 0.63)`."""
-    mean, low, high = (format_number(each, places) for each in (interval.mean, interval.low, interval.high))
-    return f"{mean} ({low} to {high})"
 
 
 def format_duration(seconds: float) -> str:
@@ -250,45 +244,40 @@ _NAME_WIDTH = 17  # letters of the longest metric's name, and a space
 
 def groups_table(run: EvalResults) -> str:
     """Return a block per group: rows, judge if any, each metric's mean with its interval, and style."""
-    return "\n\n".join("\n".join(_group_lines(group, run)) for group in run.groups)
-
-
-def _group_lines(group: Group, run: EvalResults) -> Iterator[str]:
-    rows = count_of(group.planned, "row")
-    rows = rows if group.rows == group.planned else f"{group.rows} of {rows}, INCOMPLETE"
-    yield group.name
-    yield f"  {rows}: {group.accepted} accepted, {group.refused} refused, {group.failed} failed"
-    if run.judge and any(name in JUDGE_METRICS for name in group.metrics):
-        yield f"  judge: {run.judge}"
-    for name in filter(group.metrics.__contains__, ALL_METRICS):
-        value = group.metrics[name]
-        if value is None:
+    lines: list[str] = []
+    for group in run.groups:
+        rows = count_of(group.planned, "row")
+        rows = rows if group.rows == group.planned else f"{group.rows} of {rows}, INCOMPLETE"
+        counts = f"{group.accepted} accepted, {group.refused} refused, {group.failed} failed"
+        lines += [*[""] * bool(lines), group.name, f"  {rows}: {counts}"]
+        if run.judge and any(name in JUDGE_METRICS for name in group.metrics):
+            lines.append(f"  judge: {run.judge}")
+        for name in filter(group.metrics.__contains__, ALL_METRICS):
             shown = f"unscored ({group.rows})" if group.rows else "unscored"
-        else:
-            shown = _columns(value) + (f"  ({value.unscored} unscored)" if value.unscored else "")
-        yield f"  {name:{_NAME_WIDTH}}{shown}"
-    if group.findings:
-        yield "  refused for: " + ", ".join(f"{check} {number}" for check, number in group.findings.items())
-    if figures := run.style(group):
-        beside = (f"{name} {format_number(value, decimals([value]))}" for name, value in figures.items())
-        yield f"  beside the score: {', '.join(beside)}"
+            if (value := group.metrics[name]) is not None:
+                shown = _columns(value) + (f"  ({value.unscored} unscored)" if value.unscored else "")
+            lines.append(f"  {name:{_NAME_WIDTH}}{shown}")
+        if group.findings:
+            findings = (f"{check} {number}" for check, number in group.findings.items())
+            lines.append(f"  refused for: {', '.join(findings)}")
+        if figures := run.style(group):
+            beside = (f"{name} {format_number(value, decimals([value]))}" for name, value in figures.items())
+            lines.append(f"  beside the score: {', '.join(beside)}")
+    return "\n".join(lines)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> str:
     """Return a block per comparison: each metric's difference, interval, cases won, and verdict."""
-    return "\n\n".join("\n".join(_comparison_lines(comparison)) for comparison in comparisons)
-
-
-def _comparison_lines(comparison: Comparison) -> Iterator[str]:
-    yield comparison.second
-    yield f"  against {comparison.first}"
-    for each in comparison.differences:
-        if each.difference is not None:
-            cases = f"{each.wins} won, {each.ties} tied, {each.losses} lost"
-            yield f"  {each.metric:{_NAME_WIDTH}}{_columns(each.difference)}  {cases}: {each.verdict}"
-    if not comparison.differences:
-        yield "  they share no case"
-    yield f"  winner: {comparison.winner}"
+    lines: list[str] = []
+    for comparison in comparisons:
+        lines += [*[""] * bool(lines), comparison.second, f"  against {comparison.first}"]
+        for each in comparison.differences:
+            if each.difference is not None:
+                cases = f"{each.wins} won, {each.ties} tied, {each.losses} lost: {each.verdict}"
+                lines.append(f"  {each.metric:{_NAME_WIDTH}}{_columns(each.difference)}  {cases}")
+        lines += ["  they share no case"] * (not comparison.differences)
+        lines.append(f"  winner: {comparison.winner}")
+    return "\n".join(lines)
 
 
 def _columns(interval: Interval) -> str:

@@ -14,27 +14,11 @@ from pydantic import BaseModel, Field
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.evals import record
+from synopsis_writer.evals import record, statistics
 from synopsis_writer.evals.judge import JUDGEMENTS_FILE, Judgements, judgements_text, read_judgements
-from synopsis_writer.evals.metrics import (
-    ALL_METRICS,
-    JUDGE_METRICS,
-    METRICS,
-    References,
-    Scored,
-    analysed,
-    score,
-)
+from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, References, Scored, analysed, score
 from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
-from synopsis_writer.evals.statistics import (
-    MIN_PAIRS,
-    Comparison,
-    Group,
-    MetricComparison,
-    compare,
-    preferred,
-    summarise,
-)
+from synopsis_writer.evals.statistics import MIN_PAIRS, Comparison, Group, Interval
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
 from synopsis_writer.gate.features import measure_variety
 from synopsis_writer.gate.phrases import stock_phrases
@@ -44,11 +28,8 @@ from synopsis_writer.workspace import Workspace
 _log = logging.getLogger(__name__)
 
 # What runs are compared by where the suite does not say: the texts, not what they took.
-TEXT_METRICS = tuple(
-    name
-    for name, metric in ALL_METRICS.items()
-    if metric.direction and name not in {"tokens", "cost", "seconds"}
-)
+_TAKEN = frozenset({"tokens", "cost", "seconds"})
+TEXT_METRICS = tuple(name for name, each in ALL_METRICS.items() if each.direction and name not in _TAKEN)
 
 SCORES_FILE = "scores.jsonl"
 
@@ -74,7 +55,7 @@ class EvalResults:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """A summary per model and prompt version."""
-        return tuple(summarise(self.info, self.scored))
+        return tuple(statistics.summarise(self.info, self.scored))
 
     @property
     def missing(self) -> int:
@@ -139,12 +120,12 @@ def open_results(
     info, rows = record.read_info(folder), record.read_rows(folder)
     cases = {case.id: case for case in suite.cases}
     changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
-    if changed:
-        against = "they are scored against the current references"
-        _log.warning("%s: %d cases have changed since the run; %s", folder, changed, against)
-    if gone := len(info.cases.keys() - cases.keys()):
-        way_out = "name its suite with --suite"
-        _log.warning("%s: %d of its cases are not in this suite: %s", folder, gone, way_out)
+    for number, problem in (
+        (changed, "cases have changed since the run; they are scored against the current references"),
+        (len(info.cases.keys() - cases), "of its cases are not in this suite: name its suite with --suite"),
+    ):
+        if number:
+            _log.warning("%s: %d %s", folder, number, problem)
     judgements = read_judgements(folder, logging.WARNING)
     planned = [rows[key] for key in info.keys if key in rows]
     scored = tuple(
@@ -162,9 +143,8 @@ def score_run(
     path, known = folder / SCORES_FILE, {case.id: case for case in cases}
     cached: dict[str, Mapping[str, float | None]] = {}
     with contextlib.suppress(FileError):  # what cannot be read is computed again
-        for line in record.read_lines(path, _ScoreLine, "it is computed again", logging.DEBUG):
-            if line.scores.keys() == METRICS.keys() and not again:
-                cached[line.row] = line.scores
+        lines = record.read_lines(path, _ScoreLine, "it is computed again", logging.DEBUG)
+        cached = {} if again else {line.row: line.scores for line in lines}
 
     @cache
     def references(house: Path | None) -> References:  # a text is measured against those of its own house
@@ -179,9 +159,9 @@ def score_run(
         digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:24]
         scored[digest] = Scored(row, cached[digest]) if digest in cached else score(row, case, own)
     if scored.keys() - cached.keys():
-        lines = (_ScoreLine(row=name, scores=dict(each.scores)) for name, each in scored.items())
+        new = (_ScoreLine(row=name, scores=dict(each.scores)) for name, each in scored.items())
         try:
-            write_file(path, "".join(f"{line.model_dump_json()}\n" for line in lines), private=True)
+            write_file(path, "".join(f"{line.model_dump_json()}\n" for line in new), private=True)
         except FileError as error:
             _log.warning("the scores are not saved: %s", error)
     return list(scored.values())
@@ -189,21 +169,20 @@ def score_run(
 
 def baseline_folder(suite: LoadedSuite, model: str) -> Path:
     """Return where a model's baseline is; digits keep apart names with one file name, as a/x-1 and a/x.1."""
-    return suite.baselines / f"{slug(model)}-{hashlib.sha256(model.encode('utf-8')).hexdigest()[:6]}"
+    digits = hashlib.sha256(model.encode("utf-8")).hexdigest()[:6]
+    return suite.folder / "baselines" / f"{slug(model)}-{digits}"
 
 
 def bless(run: EvalResults, prompt: str | None) -> list[Path]:
     """Make a run the baseline of each of its models; return the folders.
 
-    Raises FileError, and SettingsError where the run is incomplete, or `prompt` does not name one of its
-    versions, as it must where there are several.
+    Raises FileError, and SettingsError where the run is incomplete, or `prompt`, which is needed where there
+    are several versions, names none.
     """
     names = ", ".join(run.info.prompts)
-    if prompt is None and len(run.info.prompts) > 1:
-        raise SettingsError(f"{run.folder}: has the prompt versions {names}: choose one with --prompt")
     chosen = prompt or names
     if chosen not in run.info.prompts:
-        raise SettingsError(f"{run.folder}: has no prompt version '{chosen}': name one of {names}")
+        raise SettingsError(f"{run.folder}: has the prompt versions {names}: choose one with --prompt")
     if run.missing or run.failed:
         raise SettingsError(
             f"{run.folder}: is incomplete, {count_of(run.missing, 'row')} missing and {run.failed} failed: "
@@ -275,19 +254,19 @@ def compare_parts(
     first: Part, second: Part, metrics: Sequence[str], ratings: Ratings, trust: Trust | None
 ) -> Comparison:
     """Compare two parts by metrics, and by what people and a judge prefer."""
-    differences = [compare(first.rows, second.rows, name) for name in metrics]
+    differences = [statistics.compare(first.rows, second.rows, name) for name in metrics]
     rated = preferences(ratings, first.rows, second.rows)
-    differences += [preferred(PEOPLE, rated)] if rated else []
+    differences += [statistics.preferred(PEOPLE, rated)] if rated else []
     shown = tuple(each for each in differences if each.difference is not None)
-    return Comparison(first.name, second.name, shown, _winner(first, second, shown, trust))
+    winner = _winner(first.name, second.name, {each.metric: each.difference for each in shown}, trust)
+    return Comparison(first.name, second.name, shown, winner)
 
 
-def _winner(first: Part, second: Part, differences: Sequence[MetricComparison], trust: Trust | None) -> str:
+def _winner(first: str, second: str, found: Mapping[str, Interval | None], trust: Trust | None) -> str:
     """Return who is preferred, by people, else by a judge; or in plain words what is missing to say it."""
     missing = ["nobody has rated its pairs ('synopsis eval rate'), and no judge has read its texts (--judge)"]
-    known = {each.metric: each.difference for each in differences}
     for name, who in ((PEOPLE, "people"), ("judge_preference", f"the judge ({trust})")):
-        difference = known.get(name)
+        difference = found.get(name)
         if difference is None:
             continue
         if name != PEOPLE and trust is not None and trust.is_untrusted:
@@ -297,7 +276,7 @@ def _winner(first: Part, second: Part, differences: Sequence[MetricComparison], 
         elif difference.low <= 0 <= difference.high:
             missing.append(f"{who}: after {difference.cases} pairs chance can still explain the difference")
         else:
-            return f"{second.name if difference.mean > 0 else first.name}, preferred by {who}"
+            return f"{second if difference.mean > 0 else first}, preferred by {who}"
     return f"none is named: {'; '.join(missing[1:] or missing)}"
 
 
@@ -313,17 +292,9 @@ def list_data(run: EvalResults, workspace: Workspace) -> list[dict[str, Any]]:
     """Return a run's groups as a list of runs holds them, each with what is wrong with the run, in words."""
     problems = find_problems(run, workspace)
     verdict = f"{count_of(len(problems), 'problem')}: {problems[0]}" if problems else "passed"
-    shown = ("model", "prompt", "rows", "accepted")
-    return [
-        {
-            "run": str(run.folder),
-            "created": run.info.created,
-            **{name: getattr(group, name) for name in shown},
-            "verdict": verdict,
-            "problems": problems,
-        }
-        for group in run.groups
-    ]
+    run_fields = {"run": str(run.folder), "created": run.info.created}
+    names, end = ("model", "prompt", "rows", "accepted"), {"verdict": verdict, "problems": problems}
+    return [run_fields | {name: getattr(each, name) for name in names} | end for each in run.groups]
 
 
 def ratings_data(rater: Rater, runs: Sequence[EvalResults]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from synopsis_writer.evals.metrics import chrf_scorer
 from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo, read_prompts, write_prompts
 from synopsis_writer.evals.results import EvalResults, open_results
 from synopsis_writer.evals.suite import Case, LoadedSuite, case_hash
-from synopsis_writer.examples import Example
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
 from synopsis_writer.gate.story import COPIED_RUN
@@ -28,6 +27,7 @@ from synopsis_writer.prompts.templates import JUDGE_TEMPLATES, folder_hash, temp
 from synopsis_writer.result import Result
 from synopsis_writer.settings import folder, of_house
 from synopsis_writer.show import find_show, generic_show
+from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import Workspace
 from synopsis_writer.writer import Writer
 
@@ -83,12 +83,8 @@ class EvalRun:
         names = models or [writer.model_name]
         folders = prompts or [writer.settings.own_prompts or folder("prompts")]
         versions = {path.resolve().name: path for path in folders}
-        for flag, given, distinct in (
-            ("--model", names, set(names)),
-            ("--prompt", folders, versions),
-            ("--judge", judges, set(judges)),
-        ):
-            if len(distinct) < len(given):
+        for flag, given in (("--model", names), ("--prompt", folders), ("--judge", judges)):
+            if len(versions if flag == "--prompt" else set(given)) < len(given):
                 raise SettingsError(
                     f"two of {flag} have the same name: give each once, and rename folders where needed"
                 )
@@ -179,14 +175,13 @@ class EvalRun:
 async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
     """Return the row of a case; raises ModelError where that would meet every other row, too."""
     try:
-        result = await writer.write(
-            case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.workspace)
-        )
-    except ModelError as error:
-        result = Result(case.brief, generic_show(case.brief.show), (), None, error, run=error.run)
-    except BriefError as error:  # no demo draft has such a form
-        failure = RequestRefusedError(str(error), is_transient=True)
-        result = Result(case.brief, generic_show(case.brief.show), (), None, failure)
+        excluded = same_story(case, writer.workspace)
+        result = await writer.write(case.brief, seed=case.id, sample=key.repeat, exclude=excluded)
+    except (ModelError, BriefError) as error:  # of the brief: no demo draft has such a form
+        failure = error
+        if not isinstance(failure, ModelError):
+            failure = RequestRefusedError(str(error), is_transient=True)
+        result = Result(case.brief, generic_show(case.brief.show), (), None, failure, run=failure.run)
     if result.error is not None and not result.error.is_transient:
         raise result.error
     return Row.of(key, result)
@@ -195,28 +190,25 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
 def same_story(case: Case, workspace: Workspace) -> frozenset[str]:
     """Return the ids of the examples that tell the case's story.
 
-    These are the ones it names, and those with its theme, its title, its very words, or, within the show,
-    with a person who is not in the show's cast.
+    These are the ones it names, and those with its theme, its title, its very words, or, within the show, the
+    single name of a person who is not in its cast.
     """
-    reference = case.reference
+    show, reference = find_show(workspace.pool.shows, case.brief.show), case.reference
+    cast = name_forms(member.name for member in show.cast) if show else frozenset()
+
+    def guests(synopsis: Synopsis) -> frozenset[str]:
+        people = (name_forms([person.name]) for person in synopsis.characters)
+        return frozenset().union(*(names for names in people if not names & cast)) - TITLES - ADDRESSES
+
     ids = set(case.same_story) | {
         example.id
         for example in workspace.pool.examples
         if example.brief.theme == case.brief.theme
         or example.synopsis.title == reference.title
-        or (example.brief.show == case.brief.show and _guests(example, workspace) & _guests(case, workspace))
+        or (example.brief.show == case.brief.show and guests(example.synopsis) & guests(reference))
     }
     if workspace.gate.sources is not None:
         names = name_forms(person.name for person in reference.characters)
         matches = workspace.gate.sources.matches(analyse(reference.text), names)
         ids |= {match.source for match in matches if match.words >= COPIED_RUN}
     return frozenset(ids)
-
-
-def _guests(text: Case | Example, workspace: Workspace) -> frozenset[str]:
-    """Return the single names of the people who are not in the show's cast."""
-    synopsis = text.reference if isinstance(text, Case) else text.synopsis
-    show = find_show(workspace.pool.shows, text.brief.show)
-    cast = name_forms(member.name for member in show.cast) if show else frozenset()
-    people = (name_forms([person.name]) for person in synopsis.characters)
-    return frozenset().union(*(names for names in people if not names & cast)) - TITLES - ADDRESSES

@@ -103,11 +103,6 @@ class LoadedSuite:
     cases: tuple[Case, ...]
     folder: Path
 
-    @property
-    def baselines(self) -> Path:
-        """The folder of the blessed runs."""
-        return self.folder / "baselines"
-
     def select(self, patterns: Sequence[str]) -> tuple[Case, ...]:
         """Return the cases of groups and patterns, or all that are not held out; raises ExampleError."""
         if not patterns:
