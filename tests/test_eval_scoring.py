@@ -388,9 +388,7 @@ def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
             append_judgement(path, judge, row, judgement(1.0))
         runs.append(opened(path))
     metrics = ("passed", "judge_preference")
-    found = [
-        [one.metric for one in compare_runs(a, runs[2], metrics=metrics)[0].differences] for a in runs[:2]
-    ]
+    found = [[one.metric for one in compare_runs(a, runs[2], by=metrics)[0].differences] for a in runs[:2]]
     assert found == [["passed"], ["passed", "judge_preference"]]
 
 

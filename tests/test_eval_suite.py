@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import ExampleError, FileError, SettingsError
-from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.metrics import METRICS, Group, Interval
 from synopsis_writer.evals.results import unmet_thresholds
-from synopsis_writer.evals.statistics import Group, Interval
 from synopsis_writer.evals.suite import Suite, case_hash, load_case, load_cases, load_suite
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.gate import failures

@@ -31,7 +31,7 @@ from synopsis_writer.evals.judge_check import (
     corrupt,
     tallies,
 )
-from synopsis_writer.evals.statistics import wilson_interval
+from synopsis_writer.evals.metrics import wilson_interval
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_example, load_pool
 from synopsis_writer.gate.gate import failures

@@ -16,7 +16,7 @@ import pytest
 
 from synopsis_writer.errors import InputError
 from synopsis_writer.evals.judge import JudgeId, append_judgement
-from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.metrics import Scored, wilson_interval
 from synopsis_writer.evals.ratings import (
     RATINGS_FILE,
     Choice,
@@ -29,7 +29,6 @@ from synopsis_writer.evals.ratings import (
 )
 from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.results import compare_runs
-from synopsis_writer.evals.statistics import wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
 from tests.support.forked import Forked

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.metrics import METRICS, Comparison, Scored, compare
 from synopsis_writer.evals.record import AttemptLine, PromptTexts, Row, RunInfo, write_prompts
 from synopsis_writer.evals.report import (
     decimals,
@@ -25,7 +25,6 @@ from synopsis_writer.evals.report import (
     highlight,
     render_report,
 )
-from synopsis_writer.evals.statistics import Comparison, compare
 from synopsis_writer.evals.suite import Case
 from tests.browser.run_data import (
     DEMO,

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import AttemptLine, Row
-from synopsis_writer.evals.statistics import (
+from synopsis_writer.evals.metrics import (
     MIN_CASES,
     MIN_PAIRS,
+    Scored,
     compare,
     estimate,
     interval,
     preferred,
 )
+from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 SYNOPSIS = Synopsis(

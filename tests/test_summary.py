@@ -5,9 +5,8 @@ from typing import Literal
 
 import pytest
 
-from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.metrics import METRICS, Group, Scored, summarise
 from synopsis_writer.evals.record import AttemptLine, Row, RunInfo
-from synopsis_writer.evals.statistics import Group, summarise
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 INFO = RunInfo(

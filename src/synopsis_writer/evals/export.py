@@ -10,10 +10,9 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
-from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.metrics import Group, Scored
 from synopsis_writer.evals.record import Key, Row, RunInfo
 from synopsis_writer.evals.results import EvalResults
-from synopsis_writer.evals.statistics import Group
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.formats.sheets import csv_record, xml_text
 from synopsis_writer.storage.files import slug, temporary_folder

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.evals.judge import Judge
+from synopsis_writer.evals.metrics import Interval, wilson_interval
 from synopsis_writer.evals.ratings import Trust
-from synopsis_writer.evals.statistics import Interval, wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.form import preterite_share
 from synopsis_writer.gate.lexicon import TITLES, word_lists

@@ -13,9 +13,8 @@ from pydantic import Field
 
 from synopsis_writer.characters import clean_name, count_of
 from synopsis_writer.errors import InputError
-from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.metrics import Interval, Scored, wilson_interval
 from synopsis_writer.evals.record import Line, Row, append_line, read_lines
-from synopsis_writer.evals.statistics import Interval, wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, Metric
+from synopsis_writer.evals import metrics
+from synopsis_writer.evals.metrics import Comparison, Group, Interval
 from synopsis_writer.evals.record import PromptTexts, Row, RunInfo, read_prompts
 from synopsis_writer.evals.results import EvalResults
-from synopsis_writer.evals.statistics import MIN_CASES, Comparison, Group, Interval
 from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import format_cost, total_cost
@@ -50,9 +50,8 @@ def render_report(
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in formatters}
     info, groups, scored, cases = run.info, run.groups, run.scored, run.suite.cases
-    shown = {
-        name: metric for name, metric in ALL_METRICS.items() if any(name in each.metrics for each in groups)
-    }
+    used = {name for each in groups for name in each.metrics}
+    shown = {name: metric for name, metric in metrics.ALL_METRICS.items() if name in used}
     charted = [(group.name, group) for group in groups]
     charted += [(f"{against.info.name}: {group.name}", group) for group in against.groups] if against else []
     sections = sorted(_sections(run), key=lambda section: section["trouble"], reverse=True)
@@ -72,7 +71,7 @@ def render_report(
         info=info,
         groups=groups,
         metrics=shown,
-        people=Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
+        people=metrics.Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
         decimals={
             name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
             for name in shown
@@ -90,7 +89,7 @@ def render_report(
         rows=[each.row for each in scored],
         held_out=sum(case.id in info.cases and case.split == "held-out" for case in cases),
         demo=sum(group.rows for group in groups if group.is_demo),
-        fewest=MIN_CASES,
+        fewest=metrics.MIN_CASES,
         briefs={case.id: case.brief for case in cases},
         comparisons=comparisons,
         judge=run.judge,
@@ -151,19 +150,21 @@ def _row_decimals(values: Sequence[float | None]) -> int:
     return 0 if all(value is None or value.is_integer() for value in values) else decimals(values)
 
 
-def _axes(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float] | None]:
+def _axes(
+    groups: Sequence[Group], shown: Mapping[str, metrics.Metric]
+) -> dict[str, tuple[float, float] | None]:
     """Return the ends of each metric's chart, None where no group has a value.
 
     Metrics of one range, as `0 to 1`, have a common axis. Where all values on it are equal it reaches from
     them to zero, so that their size can be seen.
     """
-    kinds = {name: metric.range.replace("or", "to") for name, metric in metrics.items()}
+    kinds = {name: metric.range.replace("or", "to") for name, metric in shown.items()}
     values: defaultdict[str, list[float]] = defaultdict(list)
-    ends: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
-    scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in metrics}
+    ends: dict[str, tuple[float, float] | None] = dict.fromkeys(shown)
+    scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in shown}
     for name, intervals in scored.items():
         values[kinds[name] or name] += chain.from_iterable((each.low, each.high) for each in intervals)
-    for name in filter(scored.get, metrics):
+    for name in filter(scored.get, shown):
         low, high = min(values[kinds[name] or name]), max(values[kinds[name] or name])
         if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
             low, high = min(low, 0.0), max(high, 0.0)
@@ -250,9 +251,9 @@ def groups_table(run: EvalResults) -> str:
         rows = rows if group.rows == group.planned else f"{group.rows} of {rows}, INCOMPLETE"
         counts = f"{group.accepted} accepted, {group.refused} refused, {group.failed} failed"
         lines += [*[""] * bool(lines), group.name, f"  {rows}: {counts}"]
-        if run.judge and any(name in JUDGE_METRICS for name in group.metrics):
+        if run.judge and any(name in metrics.JUDGE_METRICS for name in group.metrics):
             lines.append(f"  judge: {run.judge}")
-        for name in filter(group.metrics.__contains__, ALL_METRICS):
+        for name in filter(group.metrics.__contains__, metrics.ALL_METRICS):
             shown = f"unscored ({group.rows})" if group.rows else "unscored"
             if (value := group.metrics[name]) is not None:
                 shown = _columns(value) + (f"  ({value.unscored} unscored)" if value.unscored else "")

@@ -14,11 +14,10 @@ from pydantic import BaseModel, Field
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.evals import record, statistics
+from synopsis_writer.evals import metrics, record
 from synopsis_writer.evals.judge import JUDGEMENTS_FILE, Judgements, judgements_text, read_judgements
-from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, References, Scored, analysed, score
+from synopsis_writer.evals.metrics import Comparison, Group, Interval, References, Scored
 from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
-from synopsis_writer.evals.statistics import MIN_PAIRS, Comparison, Group, Interval
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
 from synopsis_writer.gate.features import measure_variety
 from synopsis_writer.gate.phrases import stock_phrases
@@ -28,8 +27,10 @@ from synopsis_writer.workspace import Workspace
 _log = logging.getLogger(__name__)
 
 # What runs are compared by where the suite does not say: the texts, not what they took.
-_TAKEN = frozenset({"tokens", "cost", "seconds"})
-TEXT_METRICS = tuple(name for name, each in ALL_METRICS.items() if each.direction and name not in _TAKEN)
+_TAKEN = {"tokens", "cost", "seconds"}
+TEXT_METRICS = tuple(
+    name for name, each in metrics.ALL_METRICS.items() if each.direction and name not in _TAKEN
+)
 
 SCORES_FILE = "scores.jsonl"
 
@@ -55,7 +56,7 @@ class EvalResults:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """A summary per model and prompt version."""
-        return tuple(statistics.summarise(self.info, self.scored))
+        return tuple(metrics.summarise(self.info, self.scored))
 
     @property
     def missing(self) -> int:
@@ -93,7 +94,7 @@ class EvalResults:
         variety = measure_variety(texts)
         openings, endings = variety.counts["opening"], variety.counts["open ending"]
         endings = endings + variety.counts["closed ending"]
-        phrases = sum(len(stock_phrases(analysed(text.text))) for text in texts.values())
+        phrases = sum(len(stock_phrases(metrics.analysed(text.text))) for text in texts.values())
         return {
             "compression ratio": variety.compression,
             "self-repetition": variety.repetition,
@@ -157,7 +158,7 @@ def score_run(
         own, content = references(case and case.house), case and (case.brief, case.reference, case.facts)
         key = repr((row.digest, own.digest, content or ()))
         digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:24]
-        scored[digest] = Scored(row, cached[digest]) if digest in cached else score(row, case, own)
+        scored[digest] = Scored(row, cached[digest]) if digest in cached else metrics.score(row, case, own)
     if scored.keys() - cached.keys():
         new = (_ScoreLine(row=name, scores=dict(each.scores)) for name, each in scored.items())
         try:
@@ -238,7 +239,7 @@ def pair_parts(a: EvalResults, b: EvalResults | None = None) -> list[tuple[Part,
 
 
 def compare_runs(
-    a: EvalResults, b: EvalResults | None = None, *, metrics: Sequence[str] = TEXT_METRICS
+    a: EvalResults, b: EvalResults | None = None, *, by: Sequence[str] = TEXT_METRICS
 ) -> list[Comparison]:
     """Compare the groups of two runs, or of one, as `pair_parts` pairs them."""
     other = b or a
@@ -246,17 +247,17 @@ def compare_runs(
     is_judged = bool(a.judgements.jury) and a.judgements.jury == other.judgements.jury
     ratings = {**a.ratings, **other.ratings}
     trust = find_trust(ratings, [*a.scored, *other.scored]) if is_judged else None
-    comparable = [name for name in metrics if trust or name not in JUDGE_METRICS]
+    comparable = [name for name in by if trust or name not in metrics.JUDGE_METRICS]
     return [compare_parts(*parts, comparable, ratings, trust) for parts in pair_parts(a, b)]
 
 
 def compare_parts(
-    first: Part, second: Part, metrics: Sequence[str], ratings: Ratings, trust: Trust | None
+    first: Part, second: Part, by: Sequence[str], ratings: Ratings, trust: Trust | None
 ) -> Comparison:
     """Compare two parts by metrics, and by what people and a judge prefer."""
-    differences = [statistics.compare(first.rows, second.rows, name) for name in metrics]
+    differences = [metrics.compare(first.rows, second.rows, name) for name in by]
     rated = preferences(ratings, first.rows, second.rows)
-    differences += [statistics.preferred(PEOPLE, rated)] if rated else []
+    differences += [metrics.preferred(PEOPLE, rated)] if rated else []
     shown = tuple(each for each in differences if each.difference is not None)
     winner = _winner(first.name, second.name, {each.metric: each.difference for each in shown}, trust)
     return Comparison(first.name, second.name, shown, winner)
@@ -271,8 +272,8 @@ def _winner(first: str, second: str, found: Mapping[str, Interval | None], trust
             continue
         if name != PEOPLE and trust is not None and trust.is_untrusted:
             missing.append(f"the judge is {trust}")
-        elif difference.cases < MIN_PAIRS:
-            missing.append(f"{who}: {count_of(difference.cases, 'pair')}, {MIN_PAIRS} are needed")
+        elif difference.cases < metrics.MIN_PAIRS:
+            missing.append(f"{who}: {count_of(difference.cases, 'pair')}, {metrics.MIN_PAIRS} are needed")
         elif difference.low <= 0 <= difference.high:
             missing.append(f"{who}: after {difference.cases} pairs chance can still explain the difference")
         else:
@@ -349,7 +350,7 @@ def _worse_than_baseline(run: EvalResults, workspace: Workspace) -> list[str]:
         problems += [
             f"{comparison.second}: {each.metric} is worse than with {comparison.first}: "
             f"{each.difference.mean:+.3g} [{each.difference.low:+.3g}, {each.difference.high:+.3g}]"
-            for comparison in compare_runs(baseline, of_model, metrics=watched)
+            for comparison in compare_runs(baseline, of_model, by=watched)
             for each in comparison.differences
             if each.verdict == "worse" and each.difference is not None
         ]

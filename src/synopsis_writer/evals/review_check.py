@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.document import Document, read_fields
 from synopsis_writer.errors import InputError
-from synopsis_writer.evals.statistics import wilson_interval
+from synopsis_writer.evals.metrics import wilson_interval
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.form import REVIEW
 from synopsis_writer.models.base import Answer
