@@ -37,10 +37,7 @@ def as_jsonl(run: EvalResults) -> Iterator[str]:
 
 
 def as_csv(run: EvalResults) -> Iterator[str]:
-    """Yield the header, then a record per row, with a column `score_…` per metric; empty is unscored.
-
-    No cell of it runs as a formula: see `csv_record`.
-    """
+    """Yield the header, then a record per row, with a column `score_…` per metric; empty is unscored."""
     # The prefix tells metrics from fields of the row that have the same name.
     scores = (f"score_{name}" for name in _metric_names(run.scored))
     yield csv_record([*_COLUMNS, *["judge"] * bool(run.judge), *scores])
@@ -135,16 +132,13 @@ def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
     """Write a log per model and prompt version into `folder` and return their paths; all of them, or none.
 
     A case is a sample, a repeat an epoch, a metric a score; NaN is unscored, as in Inspect. Where rows are
-    missing the log's status is `cancelled`. The same run is always written to the same names.
-
-    Raises SettingsError where inspect-ai is not installed, FileError where the folder cannot be written.
+    missing the log's status is `cancelled`. The same run is always written to the same names. Raises
+    SettingsError where inspect-ai is not installed, FileError where the folder cannot be written.
     """
     try:
         from inspect_ai.log import EvalLog, write_eval_log
     except ImportError as error:
-        raise SettingsError(
-            "the inspect export needs inspect-ai: pip install 'synopsis-writer[inspect]'"
-        ) from error
+        raise SettingsError("inspect logs need inspect-ai: pip install 'synopsis-writer[inspect]'") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as work:
@@ -220,7 +214,7 @@ def _metric_score(group: Group, scored: Sequence[Scored], name: str) -> dict[str
 
 
 def _sample(info: RunInfo, scored: Scored, case: Case | None) -> dict[str, Any]:
-    row, model = scored.row, scored.row.answered or scored.row.model
+    row, values, model = scored.row, scored.scores, scored.row.answered or scored.row.model
     brief = format_yaml(case.brief.as_data()) if case else f"{row.case}: the suite no longer has this case"
     messages = [{"role": "user", "content": brief}]
     output: dict[str, Any] = {"model": model, "error": row.error}
@@ -238,9 +232,7 @@ def _sample(info: RunInfo, scored: Scored, case: Case | None) -> dict[str, Any]:
         "target": _with_title(case.reference) if case else "",
         "messages": messages,
         "output": output,
-        "scores": {
-            name: {"value": math.nan if value is None else value} for name, value in scored.scores.items()
-        },
+        "scores": {name: {"value": math.nan if value is None else value} for name, value in values.items()},
         "metadata": {
             "outcome": row.outcome,
             "problems": list(row.problems),

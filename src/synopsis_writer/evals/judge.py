@@ -35,6 +35,7 @@ from synopsis_writer.synopsis import Synopsis, parse, wire_schema
 from synopsis_writer.usage import Spent, Usage, format_cost, total_cost, usage_data
 
 JUDGEMENTS_FILE = "judged.jsonl"
+_VERDICT = re.compile(r"\breasons[\"'”]?\s*:")
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
 
 _log = logging.getLogger(__name__)
@@ -118,8 +119,7 @@ class Judgement(Spending, _Opinion):  # whose fields come first
     def metrics(self) -> dict[str, float | None]:
         """Return the metrics of the judge, unscored as None; `judge_facts` is a share of the checklist.
 
-        Source: the rubric in `prompts/judge.md`; a pair is asked in both orders as Zheng et al. (2023), arXiv
-        2306.05685, propose.
+        Source: `prompts/judge.md`; both orders of a pair: Zheng et al. (2023), arXiv 2306.05685.
         """
         scales = {f"judge_{scale}": getattr(self.scores, scale, None) for scale in _Scales.model_fields}
         facts = fmean(self.scores.facts) if self.scores and self.scores.facts else None
@@ -152,10 +152,7 @@ class Judge:
         return JudgeId(self.client.name, hashlib.sha256(hashes.encode("utf-8")).hexdigest()[:12])
 
     async def judge(self, case: Case, synopsis: Synopsis, vote: int = 0) -> Judgement:
-        """Score a text, and compare it with the case's reference: three calls; raises ModelError.
-
-        A text that speaks to its judge is not shown to it.
-        """
+        """Return scores and preference, three calls; a text that speaks to its judge is not shown to it."""
         prompt = ", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values())
         if orders := Page.of(synopsis).orders:
             problem = f"the text speaks to its judge: {quoted(orders)}"
@@ -230,30 +227,21 @@ class Judge:
             limits = replace(limits, sample=self.limits.sample + 2 * self.vote + chance)
             answer = await self.client.complete(messages, wire_schema(shape), limits)
             self.answers.append(answer)
-            verdict, problem = _read(answer, shape)
-            if verdict is not None:
-                numbers = sorted(fact.number for fact in getattr(verdict, "facts", ()))
-                problem = unfounded(verdict.reasons, texts, shown)
-                if numbers != list(range(1, facts + 1)):
-                    problem = "it did not answer each fact once"
-                if not problem:
-                    return verdict
+            if answer.finish not in {"stop", "length"}:
+                problem = f"it did not answer ({answer.finish})"
+            elif answer.is_truncated:
+                problem = "its answer was cut off"
+            elif len(_VERDICT.findall(answer.content)) > 1:  # one may be quoted from the text that is judged
+                problem = "its answer holds two verdicts"
+            elif (verdict := (parsed := parse(answer.content, shape)).value) is None:
+                problem = f"its answer is no verdict: {parsed.problem}"
+            elif [*range(1, facts + 1)] != sorted(fact.number for fact in getattr(verdict, "facts", ())):
+                problem = "it did not answer each fact once"
+            elif not (problem := unfounded(verdict.reasons, texts, shown)):
+                return verdict
             self.unread.append((answer, problem))
             limits = longer(limits) if answer.is_truncated else limits
         return None
-
-
-def _read(answer: Answer, shape: type[AnswerT]) -> tuple[AnswerT | None, str]:
-    """Return the verdict that an answer gives, or why it gives none."""
-    if answer.finish not in {"stop", "length"}:
-        return None, f"it did not answer ({answer.finish})"
-    if answer.is_truncated:
-        return None, "its answer was cut off"
-    # Of two verdicts in an answer one may be quoted from the text that is judged.
-    if len(re.findall(r"\breasons[\"'”]?\s*:", answer.content)) > 1:
-        return None, "its answer holds two verdicts"
-    parsed = parse(answer.content, shape)
-    return parsed.value, f"its answer is no verdict: {parsed.problem}"
 
 
 _QUOTATION = re.compile(r'„[^„“”]+[“”]|»[^»«]+«|«[^»«]+»|"[^"]+"|“[^„“”]+”|‚[^‚‘]+‘')
@@ -261,10 +249,7 @@ _PROOF, _FOREIGN = 2, 4  # words of a quotation that proves reading, and of one 
 
 
 def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
-    """Return why reasons do not count: they quote what is not there, or nothing of the texts; else nothing.
-
-    `shown` is all that the judge was given: it may quote the brief, too.
-    """
+    """Return why reasons do not count, as they quote what was not `shown`, or nothing of the texts."""
     whole, proven = "\n".join(map(text_block, texts)), False
     for quotation in _QUOTATION.findall(reasons):
         for part in re.split(r"…|\.\.\.", quotation):
@@ -303,9 +288,7 @@ def resolve_judge(
     """Return the judge's model and templates; raises SettingsError or TemplateError."""
     choice = resolve_model(settings.model_copy(update={"model": model}), environment)
     if choice.kind == "packaged":
-        raise SettingsError(
-            "the packaged model cannot judge: name a hosted model, or a GGUF file, with --judge"
-        )
+        raise SettingsError("the packaged model cannot judge: give --judge a hosted one, or a GGUF file")
     return choice, load_judge_templates(settings.own_prompts or packaged("prompts"))
 
 
@@ -348,14 +331,12 @@ class Judgements:
         return bills
 
     def metrics(self, row: str) -> dict[str, float | None]:
-        """Return the metrics of a row by its digest, none where nobody judged it.
+        """Return a row's metrics, by its digest: means over the judges of their means over the votes.
 
-        Each is the mean over the judges of their means over the votes that could be read; None, unscored,
-        where one of the jury gave no such vote.
+        None where one of the jury gave no vote that could be read; empty where nobody judged it.
         """
-        given = [
-            [vote.metrics() for vote in self.votes.get((judge, row), {}).values()] for judge in self.jury
-        ]
+        votes_of = (self.votes.get((judge, row), {}).values() for judge in self.jury)
+        given = [[vote.metrics() for vote in votes] for votes in votes_of]
         means: dict[str, float | None] = {}
         for name in JUDGE_METRICS if any(given) else ():
             read = [[value for vote in votes if (value := vote[name]) is not None] for votes in given]

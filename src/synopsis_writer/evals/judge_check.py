@@ -68,11 +68,10 @@ async def check_judge(
     concurrency: int = 4,
     rated: Sequence[tuple[Case, Synopsis, Synopsis]] = (),
 ) -> None:
-    """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
+    """Have a judge compare each case's reference with each of its corrupted copies: two calls per pair.
 
-    There is a pair for every case with every corruption that applies to it, and for each that people have
-    `rated`, the better text first. `outcomes` are counted as they come, so that they are there after a
-    ModelError, too.
+    So it does each pair that people have `rated`, the better text first. `outcomes` are counted as they come,
+    so that they are there after a ModelError, too.
     """
     pairs = [
         (corruption.name, case, case.reference, text)
@@ -108,9 +107,8 @@ _COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
 
 def check_table(judge: str, outcomes: Outcomes) -> str:
     """Return the tallies of a judge's pairs as lines to print, and how far to trust it."""
-    lines = [
-        _COLUMNS.format("corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
-    ]
+    heads = "corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text"
+    lines = [_COLUMNS.format(*heads)]
     for each in tallies(outcomes):
         share = each.agreement
         agreement = f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})" if share else "unscored"
@@ -138,10 +136,7 @@ def _trusts(outcomes: Outcomes) -> list[Trust]:
 
 
 def corrupt(corruption: Corruption, case: Case, cases: Sequence[Case], seed: int) -> Synopsis | None:
-    """Return the case's reference, corrupted; None where there is nothing to corrupt.
-
-    The same seed gives the same text, whatever other corruptions and cases there are.
-    """
+    """Return the reference, corrupted alike for the same seed; None where there is nothing to corrupt."""
     rng = Random(f"{seed}\n{corruption.name}\n{case.id}")  # noqa: S311 - a choice, no secret
     text = corruption.change(case, [other for other in cases if other.id != case.id], rng)
     return text if text and text.paragraphs not in ((), case.reference.paragraphs) else None
@@ -230,10 +225,8 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
     for fact in rng.sample(case.facts, (len(case.facts) + 1) // 2):
         if left:
             left.remove(max(left, key=lambda sentence: fuzz.token_set_ratio(fact, sentence)))
-    rest = {*left, last}
-    return _with_sentences(
-        case.reference, [[sentence for sentence in each if sentence in rest] for each in sentences]
-    )
+    rest = [[each for each in paragraph if each in {*left, last}] for paragraph in sentences]
+    return _with_sentences(case.reference, rest)
 
 
 def _filler_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:

@@ -195,10 +195,7 @@ def score(row: Row, case: Case | None, references: References) -> Scored:
 
 
 def novelty(text: Text, synopsis: Synopsis, workspace: Workspace) -> float | None:
-    """Return 1 less the share of the text that its longest run of words from an example makes up, 0 to 1.
-
-    More is better. Runs of fewer than six words do not count; any name stands for any other.
-    """
+    """Return 1 less the share of the text in its longest run of six words or more from an example, 0 to 1."""
     if workspace.gate.sources is None or not text.words:
         return None
     examples = {example.id for example in workspace.pool.examples}
@@ -209,10 +206,7 @@ def novelty(text: Text, synopsis: Synopsis, workspace: Workspace) -> float | Non
 
 
 def characters(text: Text, case: Case, workspace: Workspace) -> float:
-    """Return the share of the reference's people whom the text names, 0 to 1; more is better.
-
-    Names are matched as in the gate's check `cast`: inflected, by last or by first name alone.
-    """
+    """Return the share of the reference's people whom the text names, as the check `cast` sees it, 0 to 1."""
     house, people = workspace.house, tuple(person.name for person in case.reference.characters)
     brief = case.brief.model_copy(update={"characters": people})
     form = house.forms.get(brief.form, house.form(None))  # names are looked for alike in all
@@ -220,10 +214,9 @@ def characters(text: Text, case: Case, workspace: Workspace) -> float:
 
 
 def ending(text: Text, reference: Text, form: Form | None) -> float:
-    """Whether text and reference both end on a question, or both do not: 1 or 0, more is better.
+    """Whether text and reference both end on a question, or both do not: 1 or 0, as the check `hook` sees it.
 
-    It is seen as by the gate's check `hook`: in an open form a question in the last fifth of the sentences
-    counts, in a closed one the last sentence must ask.
+    In an open form a question in the last fifth of the sentences counts, else the last one must ask.
     """
     is_open = form is not None and form.ending == "question"
 
@@ -283,11 +276,10 @@ Fact = tuple[tuple[str, float], ...]  # stems with their weights
 
 
 def fact_recall(case: Case, text: Text) -> float | None:
-    """Return the share of the case's facts that a text tells, 0 to 1.
+    """Return the share of the case's facts that a text tells, 0 to 1; None when no fact counts.
 
-    A fact is told when words of two fifths of its weight meet within three sentences. Only those facts count
-    that the reference itself tells by this rule: the others it paraphrases, and no count of words can find
-    them. None when no fact counts.
+    A fact is told when words of two fifths of its weight meet within three sentences. Only those count that
+    the reference itself tells by this rule: it paraphrases the others, and no count of words can find them.
     """
     facts = _countable(case)
     if not facts:
@@ -409,10 +401,9 @@ class Comparison:
 
 
 def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
-    """Return the mean of a metric over cases with its 95 % interval; None where no row has a value.
+    """Return the mean of a metric over cases, each that of its repeats; None where no row has a value.
 
-    Repeats are averaged per case first, so that each case counts once. The interval is a percentile
-    bootstrap over cases (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+    The interval is a percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993).
     """
     means = case_means(rows, metric)
     return replace(interval(list(means.values())), unscored=_unscored(rows, metric)) if means else None
@@ -434,8 +425,7 @@ def preferred(
 ) -> MetricComparison:
     """Return the comparison that differences make, one of each case: the second's value less the first's.
 
-    The second is better or worse only where the interval excludes zero and there are enough cases: six, or 60
-    of opinions.
+    A verdict needs an interval without zero, and enough cases: six, or 60 of opinions.
     """
     differences = [0.0 if abs(each) < 1e-9 else each for each in differences]  # noqa: PLR2004 - rounding
     wins, losses = (sum(each * (sign or 1) * side > 0 for each in differences) for side in (1, -1))
@@ -469,10 +459,9 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return a share with Wilson's 95 % score interval; `trials` is 1 or more.
+    """Return a share of one or more trials with Wilson's 95 % score interval.
 
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
-    American Statistical Association 22 (1927), 209-212; without correction for continuity.
+    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212, uncorrected.
     """
     share = successes / trials
     spread = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))

@@ -167,8 +167,8 @@ class Trust:
 def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
     """Compare what a judge's scores say of pairs with what people said; a tie of the judge is no agreement.
 
-    The preference to the reference decides, else the mean of the four scores. Pairs in which people see no
-    better text, or that the judge has not scored, do not count.
+    The preference to the reference decides, else the mean of the four scores. Only pairs count of which
+    people prefer one text, and the judge has scored both.
     """
     names = ("judge_preference", "judge_coherence", "judge_theme", "judge_style", "judge_language")
     figures: dict[str, tuple[float, float]] = {}

@@ -245,9 +245,8 @@ def read_info(folder: Path) -> RunInfo:
         data = json.loads(read_text(path))
         version = data.pop("format")
         if version != FORMAT:
-            raise FileError(
-                f"{path}: has the format {version}, not {FORMAT}: read it with version {data.get('version')}"
-            )
+            hint = f"read it with version {data.get('version')}"
+            raise FileError(f"{path}: has the format {version}, not {FORMAT}: {hint}")
         return RunInfo(**data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path}: is broken: name another run, or make it again") from error
@@ -300,10 +299,7 @@ LineT = TypeVar("LineT", bound=BaseModel)
 def read_lines(
     path: Path, shape: type[LineT], consequence: str, level: int = logging.WARNING
 ) -> Iterator[LineT]:
-    """Yield the lines of a file, none of a missing one; raises FileError.
-
-    A line that cannot be read, as one truncated by a kill, is left out, and logged with its consequence.
-    """
+    """Yield the lines of a file, none of a missing one; a broken one is logged; raises FileError."""
     try:
         for number, data in input_lines(path, _MOST_BYTES, _LONGEST_LINE):
             try:
@@ -318,15 +314,14 @@ def read_lines(
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line, whole and on the disk before this returns, a truncated one before it ended.
-
-    Only its owner may read a new file; a link is refused, as FileError.
-    """
+    """Append a line, on disk before this returns, after what is cut short; raises FileError, also for a link."""
     data, no_link = line.encode(), getattr(os, "O_NOFOLLOW", 0)
+
+    def open_private(name: str, flags: int) -> int:
+        return os.open(name, flags | no_link, 0o600)
+
     try:
-        with open(
-            path, "ab+", buffering=0, opener=lambda name, flags: os.open(name, flags | no_link, 0o600)
-        ) as file:
+        with open(path, "ab+", buffering=0, opener=open_private) as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 data = data if file.read(1) == b"\n" else b"\n" + data

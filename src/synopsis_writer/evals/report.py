@@ -33,10 +33,7 @@ def render_report(
     problems: Sequence[str] | None = None,  # what the run misses, in sentences; None: it was not checked
     against: EvalResults | None = None,  # its groups are in the charts, and its prompts beside the run's
 ) -> str:
-    """Return the report of a run as one HTML page; no winner is named without comparisons.
-
-    A row whose case the suite does not have is shown without brief and reference.
-    """
+    """Return the report of a run as one HTML page; without its brief and reference where a case is gone."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -153,10 +150,9 @@ def _row_decimals(values: Sequence[float | None]) -> int:
 def _axes(
     groups: Sequence[Group], shown: Mapping[str, metrics.Metric]
 ) -> dict[str, tuple[float, float] | None]:
-    """Return the ends of each metric's chart, None where no group has a value.
+    """Return the ends of each metric's chart, common to those of one range; None where no group has a value.
 
-    Metrics of one range, as `0 to 1`, have a common axis. Where all values on it are equal it reaches from
-    them to zero, so that their size can be seen.
+    Where all values on an axis are equal it reaches to zero, so that their size can be seen.
     """
     kinds = {name: metric.range.replace("or", "to") for name, metric in shown.items()}
     values: defaultdict[str, list[float]] = defaultdict(list)

@@ -84,10 +84,7 @@ class EvalResults:
         return [each for each in self.scored if (each.row.model, each.row.prompt) == names]
 
     def style(self, group: Group) -> dict[str, float]:
-        """Return how alike a group's texts are, and how formulaic: figures beside the score, never in it.
-
-        Empty for fewer than two texts; the longer the texts, the higher are the first two.
-        """
+        """Return how alike the texts are, and how formulaic, beside the score; nothing of fewer than two."""
         texts = {str(each.row.id): text for each in self.rows_of(group) if (text := each.row.synopsis)}
         if len(texts) <= 1:
             return {}
@@ -114,10 +111,7 @@ class EvalResults:
 def open_results(
     folder: Path, suite: LoadedSuite, workspace: Workspace, *, again: bool = False
 ) -> EvalResults:
-    """Read a run and score it, what is scored already only if `again`; raises FileError if it is no run.
-
-    Cases that have changed, lines that cannot be read, and scores not saved are logged.
-    """
+    """Read and score a run, what is scored already only if `again`; raises FileError if there is none."""
     info, rows = record.read_info(folder), record.read_rows(folder)
     cases = {case.id: case for case in suite.cases}
     changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
@@ -177,8 +171,7 @@ def baseline_folder(suite: LoadedSuite, model: str) -> Path:
 def bless(run: EvalResults, prompt: str | None) -> list[Path]:
     """Make a run the baseline of each of its models; return the folders.
 
-    Raises FileError, and SettingsError where the run is incomplete, or `prompt`, which is needed where there
-    are several versions, names none.
+    Raises SettingsError where it is incomplete, or `prompt` names none of several versions, and FileError.
     """
     names = ", ".join(run.info.prompts)
     chosen = prompt or names
@@ -212,9 +205,9 @@ class Part(NamedTuple):
 def pair_parts(a: EvalResults, b: EvalResults | None = None) -> list[tuple[Part, Part]]:
     """Return the parts of two runs, or of one, to be compared, each behind what it is compared with.
 
-    A group of `b` is compared with those in `a` of the same model and prompt version, else of the same model,
-    else with the only one of the same kind. Within a run it is compared with its model's first prompt version
-    and its prompts' first model; of a run with a single group the samples are compared with the first one.
+    A group of `b` is compared with those in `a` of its model and prompt version, else of its model, else with
+    the only one of its kind. Within a run it is compared with its model's first prompt version and its
+    prompts' first model; of a run with a single group the samples are compared with the first one.
     """
     if b is None and len(a.groups) == 1:
         name, numbers = a.groups[0].name, range(a.info.repeats)
@@ -326,9 +319,8 @@ def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
             interval = group.metrics.get(name)
             if interval is None or not threshold.holds(interval.mean):
                 value = "unscored" if interval is None else f"{interval.mean:.3g}"
-                problems.append(
-                    f"{group.model} with {group.prompt}: {name} is {value}, {threshold} is required"
-                )
+                text = f"{name} is {value}, {threshold} is required"
+                problems.append(f"{group.model} with {group.prompt}: {text}")
     return problems
 
 

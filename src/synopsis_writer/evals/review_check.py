@@ -84,9 +84,8 @@ async def check_review(
     writer: Writer, halves: Sequence[Half], *, review: bool, concurrency: int, results: list[Reading]
 ) -> None:
     """Have each text read as it is, and with each of its slips, by code, and by a model if `review`."""
-    work = [
-        (half, text, slip) for half in halves for text in load_texts(half) for slip in (None, *text.slips)
-    ]
+    texts = [(half, text) for half in halves for text in load_texts(half)]
+    work = [(half, text, slip) for half, text in texts for slip in (None, *text.slips)]
 
     async def read(item: tuple[Half, ReviewText, Slip | None]) -> None:
         half, text, slip = item

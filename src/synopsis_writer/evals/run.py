@@ -44,10 +44,7 @@ def plan(
     attempts: int,
     reviewed: str = "",
 ) -> RunInfo:
-    """Return what is recorded of a run; a prompt version is a name and the folder of its templates.
-
-    `reviewed` is added to the versions' hashes: reviewed texts are another prompt's.
-    """
+    """Return what is recorded of a run; texts that a model `reviewed` count as those of another prompt."""
     hashes = {prompt: folder_hash(templates) + reviewed for prompt, templates in prompts.items()}
     known = {case.id: case_hash(case) for case in cases}
     name = path.resolve().name
@@ -57,9 +54,8 @@ def plan(
 class EvalRun:
     """A run in its folder: `run` makes it, or, in a `with` block, the steps that `run` takes.
 
-    It continues what the folder already has. The bounds of the writer's budget hold for the whole run, judge
-    included, however often it is continued. Raises InputError where a model, a folder or a case does not
-    exist, two have one name, or the judge cannot judge.
+    It continues what the folder already has; the writer's budget holds for the whole run, judge included.
+    Raises InputError for a name that does not exist or comes twice, and a judge that cannot judge.
     """
 
     def __init__(
@@ -85,9 +81,7 @@ class EvalRun:
         versions = {path.resolve().name: path for path in folders}
         for flag, given in (("--model", names), ("--prompt", folders), ("--judge", judges)):
             if len(versions if flag == "--prompt" else set(given)) < len(given):
-                raise SettingsError(
-                    f"two of {flag} have the same name: give each once, and rename folders where needed"
-                )
+                raise SettingsError(f"two of {flag} have the same name: give each once, or rename a folder")
         self._cases, self._prompts = suite.select(cases), versions
         for case in self._cases:
             writer.workspace.of_house(case.house).house.form(case.brief.form)
@@ -130,15 +124,11 @@ class EvalRun:
         return list(self._folder.rows.values())
 
     async def write(self, done: Callable[[Row], None] = lambda _: None) -> None:
-        """Write the rows that the folder does not have yet, and those that failed; `done` is given each.
-
-        Raises InputError, and ModelError where the work cannot go on; the rows that are done are saved.
-        """
+        """Write what is missing or failed, and give each row to `done`; raises InputError and ModelError."""
         finished = {key for key, row in self._folder.rows.items() if row.outcome != "failed"}
         due: dict[tuple[str, str, Path | None], list[tuple[Key, Case]]] = {}
-        for model, prompt, repeat, case in product(
-            self.info.models, self._prompts, range(self.info.repeats), self._cases
-        ):
+        matrix = product(self.info.models, self._prompts, range(self.info.repeats), self._cases)
+        for model, prompt, repeat, case in matrix:
             if (key := Key(case.id, model, prompt, repeat)) not in finished:
                 due.setdefault((model, prompt, case.house), []).append((key, case))
         for (model, prompt, house), items in due.items():
@@ -188,10 +178,9 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
 
 
 def same_story(case: Case, workspace: Workspace) -> frozenset[str]:
-    """Return the ids of the examples that tell the case's story.
+    """Return the ids of the examples that tell the case's story: those that it names, or with its theme.
 
-    These are the ones it names, and those with its theme, its title, its very words, or, within the show, the
-    single name of a person who is not in its cast.
+    Also those with its title, its very words, or, in the same show, a person outside the show's cast.
     """
     show, reference = find_show(workspace.pool.shows, case.brief.show), case.reference
     cast = name_forms(member.name for member in show.cast) if show else frozenset()

@@ -131,11 +131,7 @@ def make_suite(path: Path) -> list[Path]:
 
 
 def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
-    """Read a suite, or the one in the folder `path`, with its cases.
-
-    Raises FileError, ExampleError where a case breaks its format, and SettingsError where the suite does,
-    names an unknown metric or case, or watches a metric without a better side.
-    """
+    """Read a suite, or that in a folder; raises FileError, SettingsError, or ExampleError for a case."""
     if path.is_dir():
         path /= SUITE_FILE
     suite = read_fields(path, Suite, SettingsError)
