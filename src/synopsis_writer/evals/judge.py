@@ -262,14 +262,10 @@ def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
 
 def text_block(synopsis: Synopsis) -> str:
     """Return a text as the judge gets it: JSON that contains no delimiter of any kind."""
-    return prompts.json_block(
-        {
-            "Titel": synopsis.title,
-            "Logline": synopsis.logline,
-            "Figuren": [f"{person.name}: {person.role}" for person in synopsis.characters],
-            "Absätze": [paragraph.text for paragraph in synopsis.paragraphs],
-        }
-    )
+    people = [f"{person.name}: {person.role}" for person in synopsis.characters]
+    parts = [paragraph.text for paragraph in synopsis.paragraphs]
+    data = {"Titel": synopsis.title, "Logline": synopsis.logline, "Figuren": people, "Absätze": parts}
+    return prompts.json_block(data)
 
 
 @asynccontextmanager

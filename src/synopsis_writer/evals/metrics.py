@@ -405,16 +405,18 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
 
     The interval is a percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993).
     """
-    means = case_means(rows, metric)
-    return replace(interval(list(means.values())), unscored=_unscored(rows, metric)) if means else None
+    means = _case_means(rows, metric)
+    unscored = sum(each.scores.get(metric) is None for each in rows)
+    return replace(interval(list(means.values())), unscored=unscored) if means else None
 
 
 def compare(a: Sequence[Scored], b: Sequence[Scored], metric: str) -> MetricComparison:
     """Compare `b` with the baseline `a`, case by case."""
-    first, second = case_means(a, metric), case_means(b, metric)
+    first, second = _case_means(a, metric), _case_means(b, metric)
     differences = [second[case] - first[case] for case in sorted(first.keys() & second.keys())]
+    unscored = sum(each.scores.get(metric) is None for each in (*a, *b))
     return replace(
-        preferred(metric, differences, ALL_METRICS[metric].direction, _unscored([*a, *b], metric)),
+        preferred(metric, differences, ALL_METRICS[metric].direction, unscored),
         only_a=tuple(sorted(first.keys() - second.keys())),
         only_b=tuple(sorted(second.keys() - first.keys())),
     )
@@ -438,8 +440,7 @@ def preferred(
     return MetricComparison(metric, sign, found, wins, ties, losses, (), (), verdict)
 
 
-def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
-    """Return the mean of each case's scored rows, in the order of the cases' ids."""
+def _case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
     values: defaultdict[str, list[float]] = defaultdict(list)
     for each in rows:
         if (value := each.scores.get(metric)) is not None:
@@ -476,10 +477,6 @@ def _draws(count: int) -> "npt.NDArray[np.intp]":
 
     seed = 20_250_422  # any will do; a fixed one gives the same interval for the same data
     return np.random.default_rng(seed).integers(0, count, (2_000, count), dtype=np.intp)
-
-
-def _unscored(rows: Sequence[Scored], metric: str) -> int:
-    return sum(each.scores.get(metric) is None for each in rows)
 
 
 def summarise(info: RunInfo, scored: Sequence[Scored]) -> list[Group]:

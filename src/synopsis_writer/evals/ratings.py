@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal, NamedTuple
@@ -54,6 +55,7 @@ class Pair(NamedTuple):
     case: Case
     first: Row
     second: Row
+    digests: frozenset[str]
 
 
 class Rater:
@@ -68,44 +70,40 @@ class Rater:
             raise InputError("the rater has no name: give one")
         known = {case.id: case for case in cases}
         self.pairs = sorted(
-            self._drawn(known[case], *rows)
+            self._pair(known[case], *rows)
             for first, second in ((_texts(first), _texts(second)) for first, second in parts)
             for case in filter(known.__contains__, first)
             for rows in zip(first[case], second.get(case, ()), strict=False)
             if rows[0].synopsis != rows[1].synopsis
         )
-        self._digests = {pair.id: frozenset((pair.first.digest, pair.second.digest)) for pair in self.pairs}
         self._rated = {pair for rater, pair in read_ratings(folder) if rater == self.name}
 
-    def _drawn(self, case: Case, *rows: Row) -> Pair:
-        first, second = sorted(rows, key=lambda row: row.digest)
-        seed = f"{self.name}\0{first.digest}\0{second.digest}"
+    def _pair(self, case: Case, *rows: Row) -> Pair:
+        (low, first), (high, second) = sorted(((row.digest, row) for row in rows), key=itemgetter(0))
+        seed = f"{self.name}\0{low}\0{high}"
         id_ = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        return Pair(id_, case, first, second) if int(id_, 16) % 2 else Pair(id_, case, second, first)
+        first, second = (first, second) if int(id_, 16) % 2 else (second, first)
+        return Pair(id_, case, first, second, frozenset((low, high)))
 
     @property
     def done(self) -> int:
         """How many pairs are rated."""
-        return sum(digests in self._rated for digests in self._digests.values())
+        return sum(pair.digests in self._rated for pair in self.pairs)
 
     def next(self) -> Pair | None:
         """Return a pair that is not rated yet; None where all are."""
-        return next((pair for pair in self.pairs if self._digests[pair.id] not in self._rated), None)
+        return next((pair for pair in self.pairs if pair.digests not in self._rated), None)
 
     def rate(self, pair_id: str, choice: Choice) -> None:
         """Record on disk which text is better, 0 for neither; raises InputError for an unknown pair."""
         pair = next((pair for pair in self.pairs if pair.id == pair_id), None)
         if pair is None:
             raise InputError(f"no pair '{pair_id[:40]}': the run has changed; ask for the next one")
-        line = Rating(
-            rater=self.name,
-            first=pair.first.digest,
-            second=pair.second.digest,
-            choice=choice,
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        first, second, now = pair.first.digest, pair.second.digest, datetime.now(UTC)
+        at = now.isoformat(timespec="seconds")
+        line = Rating(rater=self.name, first=first, second=second, choice=choice, at=at)
         append_line(self._folder / RATINGS_FILE, line.model_dump_json() + "\n")
-        self._rated.add(self._digests[pair.id])
+        self._rated.add(pair.digests)
 
 
 def _texts(scored: Sequence[Scored]) -> Mapping[str, list[Row]]:

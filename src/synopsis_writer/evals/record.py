@@ -314,7 +314,7 @@ def read_lines(
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line, on disk before this returns, after what is cut short; raises FileError, also for a link."""
+    """Append a line, on disk before this returns, after one cut short; raises FileError, also for a link."""
     data, no_link = line.encode(), getattr(os, "O_NOFOLLOW", 0)
 
     def open_private(name: str, flags: int) -> int:

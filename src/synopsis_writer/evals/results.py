@@ -305,12 +305,6 @@ def trust_data(trust: Trust) -> dict[str, Any]:
     return {"trust": str(trust), "untrusted": trust.is_untrusted, "agreement": agreement}
 
 
-def find_problems(run: EvalResults, workspace: Workspace) -> list[str]:
-    """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better."""
-    unmet = unmet_thresholds(run.suite.suite, run.groups)
-    return [*run.incomplete(), *unmet, *_worse_than_baseline(run, workspace)]
-
-
 def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
     """Return, as sentences, which thresholds the groups do not meet; an unscored metric meets none."""
     problems = []
@@ -324,8 +318,9 @@ def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
     return problems
 
 
-def _worse_than_baseline(run: EvalResults, workspace: Workspace) -> list[str]:
-    problems: list[str] = []
+def find_problems(run: EvalResults, workspace: Workspace) -> list[str]:
+    """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better."""
+    problems = [*run.incomplete(), *unmet_thresholds(run.suite.suite, run.groups)]
     for model in run.info.models:
         folder = baseline_folder(run.suite, model)
         if not folder.exists():

@@ -30,16 +30,14 @@ Split = Literal["tuning", "validation", "held-out"]
 
 _log = logging.getLogger(__name__)
 
-_Bound = Annotated[float, Field(allow_inf_nan=False)]
-
 
 class Threshold(BaseModel):
     """The least or the most that a metric's mean may be."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min: _Bound | None = None
-    max: _Bound | None = None
+    min: float | None = None
+    max: float | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Threshold":
