@@ -181,9 +181,9 @@ def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:
     own = tmp_path / "prompts"
     own.mkdir()
     (own / "a.md").write_text("eins", encoding="utf-8")
-    first = plan(Path("r"), "now", [CASES[case] for case in TWO], ["m"], {"prompts": own}, 1, 3)
+    first = plan(Path("r"), [CASES[case] for case in TWO], ["m"], {"prompts": own}, 1, 3)
     (own / "a.md").write_text("zwei", encoding="utf-8")
-    second = plan(Path("r"), "now", [CASES[case] for case in TWO], ["m"], {"prompts": own}, 1, 3)
+    second = plan(Path("r"), [CASES[case] for case in TWO], ["m"], {"prompts": own}, 1, 3)
     assert first.prompts != second.prompts
     assert first.cases == second.cases
     assert first.planned == 2

@@ -92,7 +92,7 @@ def write_run(path: Path, rows: Sequence[Row], cases: Sequence[Case] = CASES) ->
     """Write a folder as `eval run` leaves it, over the models and prompts of the rows."""
     models = list(dict.fromkeys(row.id.model for row in rows))
     prompts = dict.fromkeys((row.id.prompt for row in rows), folder("prompts"))
-    info = plan(path, "2025-04-22T10:00:00+00:00", cases, models, prompts, 1, 2)
+    info = plan(path, cases, models, prompts, 1, 2)
     path.mkdir(parents=True)
     (path / "run.json").write_text(info.as_json(), "utf-8")
     (path / "results.jsonl").write_text("".join(map(row_line, rows)), "utf-8")

@@ -168,15 +168,10 @@ class Judge:
         usage = sum((answer.usage for answer in call.answers), Usage())
         spent: dict[str, Any] = Spending.fields(usage, total_cost(answer.cost for answer in call.answers))
         return Judgement(
-            scores=scores,
-            preference=preference,
-            model=call.answers[-1].model or self.client.name,
-            prompt=prompt,
-            calls=len(call.answers),
-            unread=len(call.unread),
-            problem="; ".join(problems) if scores is None or preference is None else "",
-            **spent,
-        )
+            scores=scores, preference=preference, model=call.answers[-1].model or self.client.name,
+            prompt=prompt, calls=len(call.answers), unread=len(call.unread),
+            problem="; ".join(problems) if scores is None or preference is None else "", **spent,
+        )  # fmt: skip
 
     async def score(self, case: Case, synopsis: Synopsis) -> Scores | None:
         """Return the scores by the rubric; None when no answer could be read; raises ModelError."""

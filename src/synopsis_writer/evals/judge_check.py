@@ -59,15 +59,9 @@ class Corruption:
 
 
 async def check_judge(
-    judge: Judge,
-    cases: Sequence[Case],
-    corruptions: Sequence[Corruption],
-    seed: int,
-    outcomes: Outcomes,
-    *,
-    concurrency: int = 4,
-    rated: Sequence[tuple[Case, Synopsis, Synopsis]] = (),
-) -> None:
+    judge: Judge, cases: Sequence[Case], corruptions: Sequence[Corruption], seed: int, outcomes: Outcomes, *,
+    concurrency: int = 4, rated: Sequence[tuple[Case, Synopsis, Synopsis]] = (),
+) -> None:  # fmt: skip
     """Have a judge compare each case's reference with each of its corrupted copies: two calls per pair.
 
     So it does each pair that people have `rated`, the better text first. `outcomes` are counted as they come,
@@ -154,9 +148,8 @@ def _sentences(synopsis: Synopsis) -> list[list[str]]:
 def _with_sentences(synopsis: Synopsis, sentences: Sequence[Sequence[str]]) -> Synopsis:
     """Return the synopsis with other sentences in its paragraphs; an empty paragraph is left out."""
     parts = zip(synopsis.paragraphs, sentences, strict=True)
-    return _with_paragraphs(
-        synopsis, [Paragraph(storyline=old.storyline, text=" ".join(new)) for old, new in parts if new]
-    )
+    changed = [old.model_copy(update={"text": " ".join(new)}) for old, new in parts if new]
+    return _with_paragraphs(synopsis, changed)
 
 
 def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
@@ -170,13 +163,13 @@ def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 
 def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
     """Swap two names of as many parts in the second half: of the two people whom it names most."""
-    paragraphs = case.reference.paragraphs
-    half, titles = len(paragraphs) // 2, TITLES | {"herr", "frau", "von"}
+    texts = [paragraph.text for paragraph in case.reference.paragraphs]
+    half, titles = len(texts) // 2, TITLES | {"herr", "frau", "von"}
     people = [
         [part for part in person.name.split() if part.rstrip(".").lower() not in titles]
         for person in case.reference.characters
     ]
-    words = Counter(re.findall(r"\w+", " ".join(paragraph.text for paragraph in paragraphs[half:])))
+    words = Counter(re.findall(r"\w+", " ".join(texts[half:])))
 
     def named(person: Sequence[str]) -> int:
         return max((words[part] + words[f"{part}s"] for part in person), default=0)
@@ -187,11 +180,8 @@ def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None
     one, other = max(pairs, key=lambda pair: min(map(named, pair)))
     swaps = {**dict(zip(other, one, strict=True)), **dict(zip(one, other, strict=True))}
     pattern = re.compile(rf"\b({'|'.join(map(re.escape, swaps))})(?=s?\b)")
-    traded = [
-        Paragraph(storyline=part.storyline, text=pattern.sub(lambda match: swaps[match[1]], part.text))
-        for part in paragraphs[half:]
-    ]
-    return _with_paragraphs(case.reference, [*paragraphs[:half], *traded])
+    texts[half:] = [pattern.sub(lambda match: swaps[match[1]], text) for text in texts[half:]]
+    return case.reference.with_text("\n\n".join(texts))
 
 
 def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis:

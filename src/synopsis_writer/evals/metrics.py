@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
+from itertools import chain
 from math import sqrt
 from statistics import fmean
 from types import MappingProxyType
@@ -484,23 +485,14 @@ def summarise(info: RunInfo, scored: Sequence[Scored]) -> list[Group]:
     rows_of: dict[tuple[str, str], list[Scored]] = {(key.model, key.prompt): [] for key in info.keys}
     for each in scored:
         rows_of[each.row.model, each.row.prompt].append(each)
-    groups = []
+    planned, groups = info.planned // len(rows_of), []
     for (model, prompt), rows in rows_of.items():
-        outcomes = Counter(each.row.outcome for each in rows)
+        found = Counter(each.row.outcome for each in rows)
         names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
-        refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
-        findings = Counter(sorted(check for attempt in refused for check in set(attempt.checks)))
-        group = Group(
-            model,
-            prompt,
-            is_demo=any(each.row.is_demo for each in rows),
-            rows=len(rows),
-            planned=info.planned // len(rows_of),
-            accepted=outcomes["accepted"],
-            refused=outcomes["refused"],
-            failed=outcomes["failed"],
-            metrics={name: estimate(rows, name) for name in names},
-            findings=dict(findings.most_common()),
-        )
-        groups.append(group)
+        intervals = {name: estimate(rows, name) for name in names}
+        checks = (set(each.checks) for one in rows for each in one.row.attempts if not each.passed)
+        findings = dict(Counter(sorted(chain.from_iterable(checks))).most_common())
+        is_demo = any(each.row.is_demo for each in rows)
+        counts = len(rows), planned, found["accepted"], found["refused"], found["failed"]
+        groups.append(Group(model, prompt, is_demo, *counts, intervals, findings))
     return groups

@@ -35,19 +35,13 @@ _log = logging.getLogger(__name__)
 
 
 def plan(
-    path: Path,
-    created: str,
-    cases: Sequence[Case],
-    models: Sequence[str],
-    prompts: Mapping[str, Path],
-    repeats: int,
-    attempts: int,
-    reviewed: str = "",
-) -> RunInfo:
+    path: Path, cases: Sequence[Case], models: Sequence[str], prompts: Mapping[str, Path], repeats: int,
+    attempts: int, reviewed: str = "",
+) -> RunInfo:  # fmt: skip
     """Return what is recorded of a run; texts that a model `reviewed` count as those of another prompt."""
     hashes = {prompt: folder_hash(templates) + reviewed for prompt, templates in prompts.items()}
     known = {case.id: case_hash(case) for case in cases}
-    name = path.resolve().name
+    name, created = path.resolve().name, datetime.now(UTC).isoformat(timespec="seconds")
     return RunInfo(name, created, __version__, tuple(models), hashes, known, repeats, attempts)
 
 
@@ -87,8 +81,7 @@ class EvalRun:
             writer.workspace.of_house(case.house).house.form(case.brief.form)
         settings = writer.settings
         reviewed = f", reviewed by {settings.review_model or 'its model'}" if settings.review else ""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.info = plan(out, now, self._cases, names, versions, repeats, settings.attempts, reviewed)
+        self.info = plan(out, self._cases, names, versions, repeats, settings.attempts, reviewed)
         self._texts = {name: template_texts(path) for name, path in versions.items()}
         judging = settings.own_prompts or folder("prompts")
         for name, path in versions.items():
