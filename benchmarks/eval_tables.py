@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
-from synopsis_writer.evals.judge_check import CORRUPTIONS, corrupt
+from synopsis_writer.evals.checks import CORRUPTIONS, corrupt
 from synopsis_writer.evals.metrics import References, analysed, fact_recall, score
 from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.suite import Case, load_cases

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from synopsis_writer.evals.review_check import HALVES, KINDS, load_texts
+from synopsis_writer.evals.checks import HALVES, KINDS, load_texts
 from synopsis_writer.gate.consistency import consistency
 from synopsis_writer.gate.finding import Finding, worded
 from synopsis_writer.gate.gate import Gate

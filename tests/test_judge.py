@@ -11,16 +11,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.errors import ConnectionFailedError, RequestRefusedError, TemplateError
-from synopsis_writer.evals.judge import (
-    Judge,
-    Judgement,
-    PairAnswer,
-    ScoreAnswer,
-    checklist,
-    load_judge_templates,
-    text_block,
-)
-from synopsis_writer.evals.judge_check import (
+from synopsis_writer.evals.checks import (
     CORRUPTIONS,
     RATED,
     Corruption,
@@ -30,6 +21,15 @@ from synopsis_writer.evals.judge_check import (
     check_table,
     corrupt,
     tallies,
+)
+from synopsis_writer.evals.judge import (
+    Judge,
+    Judgement,
+    PairAnswer,
+    ScoreAnswer,
+    checklist,
+    load_judge_templates,
+    text_block,
 )
 from synopsis_writer.evals.metrics import wilson_interval
 from synopsis_writer.evals.suite import load_cases

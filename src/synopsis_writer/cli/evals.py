@@ -25,12 +25,10 @@ with lazily():
 
     from synopsis_writer import synopsis, workspace
     from synopsis_writer import writer as writers
+    from synopsis_writer.evals import checks, metrics, ratings, record, report
     from synopsis_writer.evals import export as exports
     from synopsis_writer.evals import judge as judging
-    from synopsis_writer.evals import judge_check as judge_checks
-    from synopsis_writer.evals import metrics, ratings, record, report
     from synopsis_writer.evals import results as scored
-    from synopsis_writer.evals import review_check as review_checks
     from synopsis_writer.evals import run as running
     from synopsis_writer.evals import suite as suites
     from synopsis_writer.models import base
@@ -363,15 +361,15 @@ def judge_check(
     checked: list[dict[str, Any]] = []
 
     async def measure(model: str) -> None:
-        outcomes: judge_checks.Outcomes = Counter()
+        outcomes: checks.Outcomes = Counter()
         async with judging.open_judge(model, settings, os.environ) as asked:
-            measured = asked, chosen, judge_checks.CORRUPTIONS, seed, outcomes
+            measured = asked, chosen, checks.CORRUPTIONS, seed, outcomes
             try:
-                await judge_checks.check_judge(*measured, concurrency=flags.concurrency, rated=pairs)
+                await checks.check_judge(*measured, concurrency=flags.concurrency, rated=pairs)
             finally:
                 if outcomes and not json:
-                    print_result(judge_checks.check_table(model, outcomes))
-                checked.append({**judge_checks.check_data(model, outcomes), **base.bill_data(asked.answers)})
+                    print_result(checks.check_table(model, outcomes))
+                checked.append({**checks.check_data(model, outcomes), **base.bill_data(asked.answers)})
                 status(f"{model}: {base.bill(asked.answers)}" if len(judge) > 1 else base.bill(asked.answers))
 
     try:
@@ -400,23 +398,23 @@ def review_check(
     so far are printed after an error, too.
     """
     settings = options.settings_from(flags, house=house, responses=responses, review_model=review_model)
-    halves = [each for each in review_checks.HALVES if half in {each, "both"}]
-    readings: list[review_checks.Reading] = []
+    halves = [each for each in checks.HALVES if half in {each, "both"}]
+    readings: list[checks.Reading] = []
 
     asked = review_model is not None
     try:
         with writers.Writer(settings, log=False) as writer:
             writer.run(
-                review_checks.check_review(
+                checks.check_review(
                     writer, halves, review=asked, concurrency=flags.concurrency, results=readings
                 )
             )
     finally:
-        rows = review_checks.summary(readings, halves)
+        rows = checks.review_summary(readings, halves)
         answers = [answer for each in readings for answer in each.answers]
         if rows:
             data = {"results": rows, **({"review": base.bill_data(answers)} if answers else {})}
-            Output(data, [review_checks.table(rows)]).print(as_json=json)
+            Output(data, [checks.review_table(rows)]).print(as_json=json)
         if answers:
             status(base.bill(answers, len(answers)))
     return ModelError.exit_code if any(row["unread"] for row in rows) else 0

@@ -9,7 +9,6 @@ from functools import cache, cached_property, lru_cache
 from itertools import chain
 from math import sqrt
 from statistics import fmean
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from synopsis_writer.errors import SettingsError
@@ -132,35 +131,31 @@ class Metric:
         return f"{self.range}; {direction}" if self.range else direction
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "passed_first": Metric(1, "passed at the first attempt", "0 to 1"),
-        "passed": Metric(1, "passed in the end", "0 to 1"),
-        "attempts": Metric(-1, "attempts"),
-        "tokens": Metric(-1, "tokens"),
-        "cost": Metric(-1, "cost"),
-        "seconds": Metric(-1, "seconds"),
-        "chrf": Metric(1, "chrF", "0 to 100"),
-        "rouge_l": Metric(1, "ROUGE-L", "0 to 1"),
-        "characters": Metric(1, "people of the reference", "0 to 1"),
-        "facts": Metric(1, "facts told", "0 to 1"),
-        "length_ratio": Metric(0, "length over the reference's"),
-        "ending": Metric(1, "kind of ending", "0 or 1"),
-        "delta": Metric(-1, "Burrows's Delta"),
-        "novelty": Metric(1, "novelty against the examples", "0 to 1"),
-    }
-)
-JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "judge_coherence": Metric(1, "judge: coherence", "1 to 5"),
-        "judge_theme": Metric(1, "judge: theme", "1 to 5"),
-        "judge_style": Metric(1, "judge: style", "1 to 5"),
-        "judge_language": Metric(1, "judge: language", "1 to 5"),
-        "judge_facts": Metric(1, "judge: facts told", "0 to 1"),
-        "judge_preference": Metric(1, "judge: preferred to the reference", "0 to 1"),
-    }
-)
-ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
+METRICS: Mapping[str, Metric] = {
+    "passed_first": Metric(1, "passed at the first attempt", "0 to 1"),
+    "passed": Metric(1, "passed in the end", "0 to 1"),
+    "attempts": Metric(-1, "attempts"),
+    "tokens": Metric(-1, "tokens"),
+    "cost": Metric(-1, "cost"),
+    "seconds": Metric(-1, "seconds"),
+    "chrf": Metric(1, "chrF", "0 to 100"),
+    "rouge_l": Metric(1, "ROUGE-L", "0 to 1"),
+    "characters": Metric(1, "people of the reference", "0 to 1"),
+    "facts": Metric(1, "facts told", "0 to 1"),
+    "length_ratio": Metric(0, "length over the reference's"),
+    "ending": Metric(1, "kind of ending", "0 or 1"),
+    "delta": Metric(-1, "Burrows's Delta"),
+    "novelty": Metric(1, "novelty against the examples", "0 to 1"),
+}
+JUDGE_METRICS: Mapping[str, Metric] = {
+    "judge_coherence": Metric(1, "judge: coherence", "1 to 5"),
+    "judge_theme": Metric(1, "judge: theme", "1 to 5"),
+    "judge_style": Metric(1, "judge: style", "1 to 5"),
+    "judge_language": Metric(1, "judge: language", "1 to 5"),
+    "judge_facts": Metric(1, "judge: facts told", "0 to 1"),
+    "judge_preference": Metric(1, "judge: preferred to the reference", "0 to 1"),
+}
+ALL_METRICS: Mapping[str, Metric] = {**METRICS, **JUDGE_METRICS}
 
 
 def score(row: Row, case: Case | None, references: References) -> Scored:
@@ -260,9 +255,9 @@ def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004, section 3.1, with beta 1.
     """
-    from rapidfuzz.distance import Indel
+    from rapidfuzz.distance import LCSseq
 
-    return Indel.normalized_similarity(words, reference)
+    return 2 * LCSseq.similarity(words, reference) / max(1, len(words) + len(reference))
 
 
 # Chosen together on the data of docs/metrics.md.

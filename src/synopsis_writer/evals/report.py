@@ -154,18 +154,17 @@ def _axes(
 
     Where all values on an axis are equal it reaches to zero, so that their size can be seen.
     """
-    kinds = {name: metric.range.replace("or", "to") for name, metric in shown.items()}
-    values: defaultdict[str, list[float]] = defaultdict(list)
-    ends: dict[str, tuple[float, float] | None] = dict.fromkeys(shown)
+    kinds = {name: metric.range.replace("or", "to") or name for name, metric in shown.items()}
     scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in shown}
+    values: defaultdict[str, list[float]] = defaultdict(list)
     for name, intervals in scored.items():
-        values[kinds[name] or name] += chain.from_iterable((each.low, each.high) for each in intervals)
+        values[kinds[name]] += chain.from_iterable((each.low, each.high) for each in intervals)
+    ends: dict[str, tuple[float, float] | None] = dict.fromkeys(shown)
     for name in filter(scored.get, shown):
-        low, high = min(values[kinds[name] or name]), max(values[kinds[name] or name])
+        low, high = min(values[kinds[name]]), max(values[kinds[name]])
         if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
             low, high = min(low, 0.0), max(high, 0.0)
-        is_wide = high - low > 1e-12  # noqa: PLR2004 - what rounding alone makes
-        ends[name] = (low, high) if is_wide else (0.0, 1.0)
+        ends[name] = (low, high) if high - low > 1e-12 else (0.0, 1.0)  # noqa: PLR2004 - rounding
     return ends
 
 
