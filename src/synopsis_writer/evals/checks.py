@@ -18,7 +18,7 @@ from synopsis_writer.document import Document, read_fields
 from synopsis_writer.errors import InputError
 from synopsis_writer.evals.judge import Judge
 from synopsis_writer.evals.metrics import Interval, wilson_interval
-from synopsis_writer.evals.ratings import Trust
+from synopsis_writer.evals.ratings import RatedText, Trust
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.form import preterite_share
 from synopsis_writer.gate.lexicon import TITLES, word_lists
@@ -70,7 +70,7 @@ class Corruption:
 
 async def check_judge(
     judge: Judge, cases: Sequence[Case], corruptions: Sequence[Corruption], seed: int, outcomes: Outcomes, *,
-    concurrency: int = 4, rated: Sequence[tuple[Case, Synopsis, Synopsis]] = (),
+    concurrency: int = 4, rated: Sequence[RatedText] = (),
 ) -> None:  # fmt: skip
     """Have a judge compare each case's reference with each of its corrupted copies: two calls per pair.
 
@@ -311,9 +311,9 @@ class ReviewText(_Strict):
     def document(self, slip: Slip | None) -> Document:
         """Return the text as a file, with a slip if one is given."""
         brief = {"show": self.show, "theme": self.theme, "form": self.form}
-        meta = {"brief": brief, **self.model_dump(include={"title", "logline", "characters"})}
+        meta = self.model_dump(mode="json", include={"title", "logline", "characters"})
         text = self.text.replace(slip.old, slip.new) if slip else self.text
-        return Document(Path(self.id), {**meta, "characters": list(meta["characters"])}, text.strip())
+        return Document(Path(self.id), {"brief": brief, **meta}, text.strip())
 
 
 class _File(_Strict):

@@ -47,10 +47,9 @@ def as_csv(run: EvalResults) -> Iterator[str]:
 
 
 _COLUMNS = (
-    *("case", "model", "prompt", "repeat", "show", "form", "outcome", "is_demo", "title", "text", "attempts"),
-    *("prompt_tokens", "cached_tokens", "completion_tokens", "cost", "currency", "seconds"),
-    *("answered", "created", "error"),
-)
+    "case model prompt repeat show form outcome is_demo title text attempts prompt_tokens cached_tokens "
+    "completion_tokens cost currency seconds answered created error"
+).split()
 
 
 def _flat_rows(run: EvalResults) -> Iterator[dict[str, Any]]:

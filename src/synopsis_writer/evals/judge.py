@@ -321,17 +321,16 @@ class Judgements:
             bills.append({**bill, **usage_data(sum((vote.usage for vote in votes), Usage())), "cost": cost})
         return bills
 
-    def metrics(self, row: str) -> dict[str, float | None]:
-        """Return a row's metrics, by its digest: means over the judges of their means over the votes.
-
-        None where one of the jury gave no vote that could be read; empty where nobody judged it.
-        """
+    def metrics(self, row: str) -> dict[str, float | None]:  # by the row's digest
+        """Return a row's metrics, none unjudged: the means over the judges of their means over the votes."""
         votes_of = (self.votes.get((judge, row), {}).values() for judge in self.jury)
         given = [[vote.metrics() for vote in votes] for votes in votes_of]
         means: dict[str, float | None] = {}
         for name in JUDGE_METRICS if any(given) else ():
             read = [[value for vote in votes if (value := vote[name]) is not None] for votes in given]
-            means[name] = fmean(map(fmean, read)) if all(read) else None
+            means[name] = (
+                fmean(map(fmean, read)) if all(read) else None
+            )  # None: one gave no vote that was read
         return means
 
 

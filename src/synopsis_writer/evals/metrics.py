@@ -251,10 +251,7 @@ def chrf_scorer() -> Any:
 
 
 def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
-    """Return ROUGE-L, the F1 score of the longest common subsequence of words, 0 to 1; 1 is equality.
-
-    Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004, section 3.1, with beta 1.
-    """
+    """Return ROUGE-L, F1 of the longest common subsequence of words, 0 to 1 (Lin 2004, 3.1, with beta 1)."""
     from rapidfuzz.distance import LCSseq
 
     return 2 * LCSseq.similarity(words, reference) / max(1, len(words) + len(reference))
@@ -421,10 +418,7 @@ def compare(a: Sequence[Scored], b: Sequence[Scored], metric: str) -> MetricComp
 def preferred(
     metric: str, differences: Sequence[float], sign: Literal[-1, 0, 1] = 1, unscored: int = 0
 ) -> MetricComparison:
-    """Return the comparison that differences make, one of each case: the second's value less the first's.
-
-    A verdict needs an interval without zero, and enough cases: six, or 60 of opinions.
-    """
+    """Return the comparison that differences make, one of each case: the second's value less the first's."""
     differences = [0.0 if abs(each) < 1e-9 else each for each in differences]  # noqa: PLR2004 - rounding
     wins, losses = (sum(each * (sign or 1) * side > 0 for each in differences) for side in (1, -1))
     found = replace(interval(differences), unscored=unscored) if differences else None
@@ -456,10 +450,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return a share of one or more trials with Wilson's 95 % score interval.
-
-    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212, uncorrected.
-    """
+    """Return a share with Wilson's 95 % score interval (Journal of the ASA 22, 1927, 209-212, uncorrected)."""
     share = successes / trials
     spread = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
     middle, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials

@@ -30,6 +30,10 @@ Ratings = Mapping[tuple[str, frozenset[str]], str]
 """The digest of the text that is better, empty for a tie, by the rater's name and the digests of the pair."""
 
 
+RatedText = tuple[Case, Synopsis, Synopsis]
+"""A case, the text of it that people prefer, and another."""
+
+
 class Rating(Line):
     """A line of `ratings.jsonl`: which of two texts a person preferred, 0 for neither."""
 
@@ -151,7 +155,6 @@ class Trust:
         return found is not None and (found.mean < _NEEDED or found.low <= _CHANCE)
 
     def __str__(self) -> str:
-        """Return it in words."""
         found = self.agreement
         if found is None:
             return "not checked against people"
@@ -182,10 +185,8 @@ def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
     return Trust(wilson_interval(sum(agreed), len(agreed)) if agreed else None)
 
 
-def rated_texts(
-    ratings: Ratings, rows: Collection[Row], cases: Sequence[Case]
-) -> list[tuple[Case, Synopsis, Synopsis]]:
-    """Return the pairs of which people prefer one text: its case, that text, and the other."""
+def rated_texts(ratings: Ratings, rows: Collection[Row], cases: Sequence[Case]) -> list[RatedText]:
+    """Return the pairs of which people prefer one text."""
     known, by_digest = {case.id: case for case in cases}, {row.digest: row for row in rows}
     pairs = []
     for pair, better in _votes(ratings).items():

@@ -296,16 +296,14 @@ def _change(before: RunInfo, now: RunInfo) -> str:
 LineT = TypeVar("LineT", bound=BaseModel)
 
 
-def read_lines(
-    path: Path, shape: type[LineT], consequence: str, level: int = logging.WARNING
-) -> Iterator[LineT]:
+def read_lines(path: Path, shape: type[LineT], effect: str, level: int = logging.WARNING) -> Iterator[LineT]:
     """Yield the lines of a file, none of a missing one; a broken one is logged; raises FileError."""
     try:
         for number, data in input_lines(path, _MOST_BYTES, _LONGEST_LINE):
             try:
                 line = shape.model_validate_json(data)
             except ValueError:
-                _log.log(level, "%s:%d: truncated, left out: %s", path, number, consequence)
+                _log.log(level, "%s:%d: truncated, left out: %s", path, number, effect)
             else:
                 yield line
     except FileError as error:

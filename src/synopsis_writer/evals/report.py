@@ -14,7 +14,7 @@ from typing import Any
 from synopsis_writer.characters import count_of
 from synopsis_writer.evals import metrics
 from synopsis_writer.evals.metrics import Comparison, Group, Interval
-from synopsis_writer.evals.record import PromptTexts, Row, RunInfo, read_prompts
+from synopsis_writer.evals.record import Row, read_prompts
 from synopsis_writer.evals.results import EvalResults
 from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
@@ -24,6 +24,7 @@ _HERE = Path(__file__).parent
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
 _MAX_TEMPLATE = 20_000  # characters shown and compared of a template; prompts.json has the rest
 
+_Texts = Mapping[str, str]  # of templates, by their paths
 Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
 
 
@@ -53,7 +54,6 @@ def render_report(
     charted += [(f"{against.info.name}: {group.name}", group) for group in against.groups] if against else []
     sections = sorted(_sections(run), key=lambda section: section["trouble"], reverse=True)
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
-    before = (against.info, read_prompts(against.folder)) if against else None
     style, script = ((_HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     style_hash, script_hash = (
         base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
@@ -77,7 +77,7 @@ def render_report(
         bounds=_axes([group for _, group in charted], shown),
         charted=charted,
         verdict=problems,
-        prompts=list(compare_prompts(info, read_prompts(run.folder), before)),
+        prompts=list(_prompts(run, against)),
         major=("facts",),  # the column for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
@@ -110,26 +110,25 @@ def _sections(run: EvalResults) -> Iterator[dict[str, Any]]:
             yield section | {"results": results, "trouble": trouble}
 
 
-def compare_prompts(
-    info: RunInfo, texts: PromptTexts, before: tuple[RunInfo, PromptTexts] | None = None
-) -> Iterator[dict[str, Any]]:
+def _prompts(run: EvalResults, against: EvalResults | None) -> Iterator[dict[str, Any]]:
     """Yield each version: beside that of its name before, or each before; else beside the run's first one."""
-    first = next(iter(info.prompts), "")
-    for name in info.prompts:
-        run, saved, bases = "", texts, [first if name != first else ""]
-        if before is not None:
-            run, saved = f"{before[0].name}: ", before[1]
-            bases = [name] if name in before[0].prompts else [*before[0].prompts]
+    texts = saved = read_prompts(run.folder)
+    label = ""
+    if against is not None:
+        saved, label = read_prompts(against.folder), f"{against.info.name}: "
+    first = next(iter(run.info.prompts), "")
+    for name in run.info.prompts:
+        bases = [first] if name != first else [""]
+        if against is not None:
+            bases = [name] if name in against.info.prompts else [*against.info.prompts]
         for base in bases:
-            label = run + base if base else ""
-            unsaved = [name] * (name not in texts) + [label] * bool(base and base not in saved)
+            shown = label + base if base else ""
+            unsaved = [name] * (name not in texts) + [shown] * bool(base and base not in saved)
             files = list(_compared(texts[name], saved.get(base))) if name in texts else []
-            yield {"name": name, "base": label, "unsaved": " and ".join(unsaved), "files": files}
+            yield {"name": name, "base": shown, "unsaved": " and ".join(unsaved), "files": files}
 
 
-def _compared(
-    new: Mapping[str, str], old: Mapping[str, str] | None
-) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+def _compared(new: _Texts, old: _Texts | None) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     """Yield name and status of each file, and the parts of its `word_diff`."""
     for name in {**new, **(old or {})}:
         after, earlier = (each.get(name, "").rstrip() for each in (new, new if old is None else old))
@@ -147,14 +146,9 @@ def _row_decimals(values: Sequence[float | None]) -> int:
     return 0 if all(value is None or value.is_integer() for value in values) else decimals(values)
 
 
-def _axes(
-    groups: Sequence[Group], shown: Mapping[str, metrics.Metric]
-) -> dict[str, tuple[float, float] | None]:
-    """Return the ends of each metric's chart, common to those of one range; None where no group has a value.
-
-    Where all values on an axis are equal it reaches to zero, so that their size can be seen.
-    """
-    kinds = {name: metric.range.replace("or", "to") or name for name, metric in shown.items()}
+def _axes(groups: Sequence[Group], shown: Iterable[str]) -> dict[str, tuple[float, float] | None]:
+    """Return the ends of each metric's chart, common to those of one range; None where no group has any."""
+    kinds = {name: metrics.ALL_METRICS[name].range.replace("or", "to") or name for name in shown}
     scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in shown}
     values: defaultdict[str, list[float]] = defaultdict(list)
     for name, intervals in scored.items():
@@ -162,7 +156,7 @@ def _axes(
     ends: dict[str, tuple[float, float] | None] = dict.fromkeys(shown)
     for name in filter(scored.get, shown):
         low, high = min(values[kinds[name]]), max(values[kinds[name]])
-        if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
+        if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):  # to zero, so that their size can be seen
             low, high = min(low, 0.0), max(high, 0.0)
         ends[name] = (low, high) if high - low > 1e-12 else (0.0, 1.0)  # noqa: PLR2004 - rounding
     return ends

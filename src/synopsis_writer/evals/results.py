@@ -89,8 +89,8 @@ class EvalResults:
         if len(texts) <= 1:
             return {}
         variety = measure_variety(texts)
-        openings, endings = variety.counts["opening"], variety.counts["open ending"]
-        endings = endings + variety.counts["closed ending"]
+        openings = variety.counts["opening"]
+        endings = variety.counts["open ending"] + variety.counts["closed ending"]
         phrases = sum(len(stock_phrases(metrics.analysed(text.text))) for text in texts.values())
         return {
             "compression ratio": variety.compression,
@@ -108,11 +108,9 @@ class EvalResults:
         return [missing] * bool(self.missing) + [failed] * bool(self.failed)
 
 
-def open_results(
-    folder: Path, suite: LoadedSuite, workspace: Workspace, *, again: bool = False
-) -> EvalResults:
+def open_results(run: Path, suite: LoadedSuite, workspace: Workspace, *, again: bool = False) -> EvalResults:
     """Read and score a run, what is scored already only if `again`; raises FileError if there is none."""
-    info, rows = record.read_info(folder), record.read_rows(folder)
+    info, rows = record.read_info(run), record.read_rows(run)
     cases = {case.id: case for case in suite.cases}
     changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
     for number, problem in (
@@ -120,14 +118,14 @@ def open_results(
         (len(info.cases.keys() - cases), "of its cases are not in this suite: name its suite with --suite"),
     ):
         if number:
-            _log.warning("%s: %d %s", folder, number, problem)
-    judgements = read_judgements(folder, logging.WARNING)
+            _log.warning("%s: %d %s", run, number, problem)
+    judgements = read_judgements(run, logging.WARNING)
     planned = [rows[key] for key in info.keys if key in rows]
     scored = tuple(
         replace(each, scores={**each.scores, **judgements.metrics(each.digest)})
-        for each in score_run(folder, planned, suite.cases, workspace, again=again)
+        for each in score_run(run, planned, suite.cases, workspace, again=again)
     )
-    return EvalResults(folder, info, suite, scored, judgements, read_ratings(folder))
+    return EvalResults(run, info, suite, scored, judgements, read_ratings(run))
 
 
 def score_run(
@@ -169,10 +167,7 @@ def baseline_folder(suite: LoadedSuite, model: str) -> Path:
 
 
 def bless(run: EvalResults, prompt: str | None) -> list[Path]:
-    """Make a run the baseline of each of its models; return the folders.
-
-    Raises SettingsError where it is incomplete, or `prompt` names none of several versions, and FileError.
-    """
+    """Make a run the baseline of each of its models, return the folders; raises SettingsError, FileError."""
     names = ", ".join(run.info.prompts)
     chosen = prompt or names
     if chosen not in run.info.prompts:
@@ -244,16 +239,14 @@ def compare_runs(
     return [compare_parts(*parts, comparable, ratings, trust) for parts in pair_parts(a, b)]
 
 
-def compare_parts(
-    first: Part, second: Part, by: Sequence[str], ratings: Ratings, trust: Trust | None
-) -> Comparison:
+def compare_parts(a: Part, b: Part, by: Sequence[str], ratings: Ratings, trust: Trust | None) -> Comparison:
     """Compare two parts by metrics, and by what people and a judge prefer."""
-    differences = [metrics.compare(first.rows, second.rows, name) for name in by]
-    rated = preferences(ratings, first.rows, second.rows)
+    differences = [metrics.compare(a.rows, b.rows, name) for name in by]
+    rated = preferences(ratings, a.rows, b.rows)
     differences += [metrics.preferred(PEOPLE, rated)] if rated else []
     shown = tuple(each for each in differences if each.difference is not None)
-    winner = _winner(first.name, second.name, {each.metric: each.difference for each in shown}, trust)
-    return Comparison(first.name, second.name, shown, winner)
+    winner = _winner(a.name, b.name, {each.metric: each.difference for each in shown}, trust)
+    return Comparison(a.name, b.name, shown, winner)
 
 
 def _winner(first: str, second: str, found: Mapping[str, Interval | None], trust: Trust | None) -> str:

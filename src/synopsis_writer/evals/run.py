@@ -171,9 +171,9 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
 
 
 def same_story(case: Case, workspace: Workspace) -> frozenset[str]:
-    """Return the ids of the examples that tell the case's story: those that it names, or with its theme.
+    """Return the ids of the examples that tell the case's story.
 
-    Also those with its title, its very words, or, in the same show, a person outside the show's cast.
+    The case names them, or they have its theme, title, very words, or, in the same show, one of its guests.
     """
     show, reference = find_show(workspace.pool.shows, case.brief.show), case.reference
     cast = name_forms(member.name for member in show.cast) if show else frozenset()

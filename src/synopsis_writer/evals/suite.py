@@ -136,8 +136,7 @@ def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
     for name in (*suite.thresholds, *suite.demo_thresholds, *suite.watched):
         if name not in metrics:
             raise SettingsError(f"{path}: no metric '{name}': the metrics are {', '.join(metrics)}")
-    for name in suite.watched:
-        if not metrics[name].direction:
+        if name in suite.watched and not metrics[name].direction:
             raise SettingsError(f"{path}: watched: neither side of '{name}' is better: leave it out")
     cases = load_cases(path.parent / suite.cases)
     for group, names in suite.groups.items():
