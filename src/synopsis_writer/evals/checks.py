@@ -31,6 +31,11 @@ from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
 
 RATED = "rated by people"  # in the place of a corruption: the better text of a pair is the good one
+_COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
+Half = Literal["tuning", "held-out"]
+HALVES: tuple[Half, ...] = ("tuning", "held-out")
+KINDS = "name first-name role gender relation number age time knowledge step reference language".split()
+CODE = "consistency"
 
 _log = logging.getLogger(__name__)
 
@@ -104,9 +109,6 @@ def tallies(outcomes: Outcomes) -> list[Tally]:
         return Tally(name, gates.get(name, ""), *counts)
 
     return [*(tally(name, name) for name in (*gates, *rated)), tally("all", *gates)]
-
-
-_COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
 
 
 def check_table(judge: str, outcomes: Outcomes) -> str:
@@ -275,12 +277,6 @@ CORRUPTIONS = (
     Corruption("paragraph told twice", "yes", _repeated),
     Corruption("another story", "yes", _another_story),
 )
-
-
-Half = Literal["tuning", "held-out"]
-HALVES: tuple[Half, ...] = ("tuning", "held-out")
-KINDS = "name first-name role gender relation number age time knowledge step reference language".split()
-CODE = "consistency"
 
 
 class _Strict(BaseModel):

@@ -19,6 +19,11 @@ from synopsis_writer.storage.files import slug, temporary_folder
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Usage
 
+_COLUMNS = (
+    "case model prompt repeat show form outcome is_demo title text attempts prompt_tokens cached_tokens "
+    "completion_tokens cost currency seconds answered created error"
+).split()
+
 
 def _missing(run: EvalResults, group: Group) -> list[Key]:
     made = {each.row.id for each in run.scored}
@@ -44,12 +49,6 @@ def as_csv(run: EvalResults) -> Iterator[str]:
     for fields in _flat_rows(run):
         values = fields.pop("scores").values()
         yield csv_record([*fields.values(), *values])
-
-
-_COLUMNS = (
-    "case model prompt repeat show form outcome is_demo title text attempts prompt_tokens cached_tokens "
-    "completion_tokens cost currency seconds answered created error"
-).split()
 
 
 def _flat_rows(run: EvalResults) -> Iterator[dict[str, Any]]:

@@ -36,7 +36,11 @@ from synopsis_writer.usage import Spent, Usage, format_cost, total_cost, usage_d
 
 JUDGEMENTS_FILE = "judged.jsonl"
 _VERDICT = re.compile(r"\breasons[\"'”]?\s*:")
+_QUOTATION = re.compile(r'„[^„“”]+[“”]|»[^»«]+«|«[^»«]+»|"[^"]+"|“[^„“”]+”|‚[^‚‘]+‘')
+_PROOF, _FOREIGN = 2, 4  # words of a quotation that proves reading, and of one that must be somewhere
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
+_Score = Annotated[int, Field(strict=True, ge=1, le=5)]
+AnswerT = TypeVar("AnswerT", bound="_Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +60,6 @@ def load_judge_templates(folder: Path) -> dict[str, prompts.Template]:
 def checklist(case: Case) -> tuple[str, ...]:
     """Return what a text about the case should say, in the order in which the judge is given it."""
     return (*case.brief.beats, *case.facts)
-
-
-_Score = Annotated[int, Field(strict=True, ge=1, le=5)]
 
 
 class _Scales(Line):
@@ -96,9 +97,6 @@ class PairAnswer(_Answer):
     """The answer to a request for a preference."""
 
     better: Literal["first", "second", "equal"]
-
-
-AnswerT = TypeVar("AnswerT", bound=_Answer)
 
 
 class _Opinion(Line):
@@ -239,10 +237,6 @@ class Judge:
         return None
 
 
-_QUOTATION = re.compile(r'„[^„“”]+[“”]|»[^»«]+«|«[^»«]+»|"[^"]+"|“[^„“”]+”|‚[^‚‘]+‘')
-_PROOF, _FOREIGN = 2, 4  # words of a quotation that proves reading, and of one that must be somewhere
-
-
 def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
     """Return why reasons do not count, as they quote what was not `shown`, or nothing of the texts."""
     whole, proven = "\n".join(map(text_block, texts)), False
@@ -328,9 +322,7 @@ class Judgements:
         means: dict[str, float | None] = {}
         for name in JUDGE_METRICS if any(given) else ():
             read = [[value for vote in votes if (value := vote[name]) is not None] for votes in given]
-            means[name] = (
-                fmean(map(fmean, read)) if all(read) else None
-            )  # None: one gave no vote that was read
+            means[name] = fmean(map(fmean, read)) if all(read) else None  # unread by one of them
         return means
 
 

@@ -47,6 +47,7 @@ class Scored:
 _FUNCTION_WORDS = 80
 _LEAST_WORDS = 50  # in fewer the shares of function words are chance
 MIN_REFERENCES = 5  # with fewer references a standard deviation says nothing
+_SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
 
 
 class FunctionWordProfile:
@@ -88,9 +89,6 @@ class FunctionWordProfile:
         if profile is None or len(words) < _LEAST_WORDS:
             return None
         return float(abs((self._shares(words) - self._means) / self._deviations - profile).mean())
-
-
-_SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
 
 
 @dataclass(frozen=True)
@@ -327,10 +325,8 @@ def _turns_up(wanted: str, stems: Collection[str]) -> bool:
 # With fewer cases a verdict would be wrong too often: where there is no difference, all n cases fall on one
 # side, and no draw reaches zero, with a probability of 2 ** (1 - n): 6 % for five cases, 3 % for six.
 MIN_CASES = 6
-
 # With 60 pairs a share of 60 % has an interval of ± 12 points. So many are needed where texts are preferred.
 MIN_PAIRS = 60
-
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
 
 Verdict = Literal["better", "worse", "no difference shown"]
@@ -450,7 +446,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return a share with Wilson's 95 % score interval (Journal of the ASA 22, 1927, 209-212, uncorrected)."""
+    """Return a share with Wilson's 95 % score interval (Journal of the ASA 22, 1927, 209-212)."""
     share = successes / trials
     spread = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
     middle, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials

@@ -28,6 +28,7 @@ RUN_FILE, RESULTS_FILE, PROMPTS_FILE = "run.json", "results.jsonl", "prompts.jso
 
 PromptTexts = Mapping[str, Mapping[str, str]]
 """The templates of each prompt version, by their paths in its folder."""
+LineT = TypeVar("LineT", bound=BaseModel)
 
 _log = logging.getLogger(__name__)
 
@@ -291,9 +292,6 @@ def _change(before: RunInfo, now: RunInfo) -> str:
         if changed := sorted(key for key in {*olds, *news} if olds.get(key) != news.get(key)):
             return f"{name} changed ({', '.join(changed[:3])})"
     return ""
-
-
-LineT = TypeVar("LineT", bound=BaseModel)
 
 
 def read_lines(path: Path, shape: type[LineT], effect: str, level: int = logging.WARNING) -> Iterator[LineT]:

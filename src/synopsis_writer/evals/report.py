@@ -21,6 +21,7 @@ from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import format_cost, total_cost
 
 _HERE = Path(__file__).parent
+_NAME_WIDTH = 17  # letters of the longest metric's name, and a space
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
 _MAX_TEMPLATE = 20_000  # characters shown and compared of a template; prompts.json has the rest
 
@@ -227,9 +228,6 @@ def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Pas
         passages.append((paragraph.storyline, pieces))
         start += len(paragraph.text) + len("\n\n")
     return tuple(passages)
-
-
-_NAME_WIDTH = 17  # letters of the longest metric's name, and a space
 
 
 def groups_table(run: EvalResults) -> str:

@@ -68,10 +68,11 @@ class EvalRun:
         chrf_scorer()  # fails before a run of hours, not after it, as does the next
         for judge in judges:
             resolve_judge(judge, writer.settings, writer.environment)
+        settings, own = writer.settings, writer.settings.own_prompts or folder("prompts")
         self._writer, self._suite, self._out = writer, suite, out
         self._concurrency, self._judges = concurrency, judges
         names = models or [writer.model_name]
-        folders = prompts or [writer.settings.own_prompts or folder("prompts")]
+        folders = prompts or [own]
         versions = {path.resolve().name: path for path in folders}
         for flag, given in (("--model", names), ("--prompt", folders), ("--judge", judges)):
             if len(versions if flag == "--prompt" else set(given)) < len(given):
@@ -79,13 +80,11 @@ class EvalRun:
         self._cases, self._prompts = suite.select(cases), versions
         for case in self._cases:
             writer.workspace.of_house(case.house).house.form(case.brief.form)
-        settings = writer.settings
         reviewed = f", reviewed by {settings.review_model or 'its model'}" if settings.review else ""
         self.info = plan(out, self._cases, names, versions, repeats, settings.attempts, reviewed)
         self._texts = {name: template_texts(path) for name, path in versions.items()}
-        judging = settings.own_prompts or folder("prompts")
         for name, path in versions.items():
-            more = [(each, judging) for each in JUDGE_TEMPLATES if judges]
+            more = [(each, own) for each in JUDGE_TEMPLATES if judges]
             for each, source in [*more, *[("review", path)] * settings.review]:
                 self._texts[name][f"{each}.md"] = read_text(template_path(source, each))
 

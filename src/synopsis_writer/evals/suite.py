@@ -27,6 +27,8 @@ SUITE_FILE = "suite.yaml"
 OWN_SUITE = Path("evals") / SUITE_FILE
 
 Split = Literal["tuning", "validation", "held-out"]
+_OWN_FIELDS = ("facts", "same_story", "split", "house")  # of a case's front matter
+_Texts = tuple[Annotated[str, Field(pattern=r"\S")], ...]
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +69,6 @@ class Suite(BaseModel):
     thresholds: Mapping[str, Threshold] = {}
     demo_thresholds: Mapping[str, Threshold] = {}
     watched: tuple[str, ...] = ()
-
-
-_OWN_FIELDS = ("facts", "same_story", "split", "house")  # of a case's front matter
-_Texts = tuple[Annotated[str, Field(pattern=r"\S")], ...]
 
 
 @pydantic_dataclass(frozen=True)
