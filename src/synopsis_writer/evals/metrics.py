@@ -66,11 +66,13 @@ class FunctionWordProfile:
         if len(texts) < MIN_REFERENCES:
             return
         shares = np.array([self._shares(words) for _, words in texts])
-        varied = shares.std(axis=0, ddof=1) > 1e-12  # noqa: PLR2004 - what rounding alone makes
+        deviations = shares.std(axis=0, ddof=1)
+        varied = deviations > 1e-12  # noqa: PLR2004 - what rounding alone makes
         if varied.any():
-            self._words, shares = np.array(self._words)[varied].tolist(), shares[:, varied]
-            self._means, self._deviations = shares.mean(axis=0), shares.std(axis=0, ddof=1)
-            scores, forms = (shares - self._means) / self._deviations, np.array([form for form, _ in texts])
+            self._words = np.array(self._words)[varied].tolist()
+            self._means, self._deviations = shares.mean(axis=0)[varied], deviations[varied]
+            scores, forms = shares[:, varied] - self._means, np.array([form for form, _ in texts])
+            scores /= self._deviations
             self._profiles = {form: scores[forms == form].mean(axis=0) for form in set(forms.tolist())}
 
     def _shares(self, words: Sequence[str]) -> "Numbers":
