@@ -6,7 +6,7 @@ import pytest
 
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
 from synopsis_writer.evals.metrics import ALL_METRICS
-from synopsis_writer.evals.record import Row, read_prompts, read_rows, row_line
+from synopsis_writer.evals.record import Row, read_prompts, read_rows
 from synopsis_writer.evals.run import EvalRun, plan, same_story
 from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
@@ -62,7 +62,7 @@ def test_each_row_of_the_matrix_is_made_once(tmp_path: Path) -> None:
     assert [tuple(row.id) for row in rows(tmp_path)] == [
         (case, model, "prompts", repeat) for model in ("m", "n") for repeat in (0, 1) for case in TWO
     ]
-    assert [row_line(row) for row in rows(tmp_path)] == [row_line(row) for row in made]
+    assert [str(row) for row in rows(tmp_path)] == [str(row) for row in made]
     assert {row.outcome for row in made} == {"accepted"}
     assert made[0].synopsis == CASES[TWO[0]].reference
     assert (made[0].usage.prompt_tokens, made[0].answered) == (100, "m-2026")

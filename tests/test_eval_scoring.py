@@ -30,7 +30,6 @@ from synopsis_writer.evals.record import (
     RunInfo,
     read_info,
     read_rows,
-    row_line,
 )
 from synopsis_writer.evals.report import groups_table
 from synopsis_writer.evals.results import (
@@ -95,7 +94,7 @@ def write_run(path: Path, rows: Sequence[Row], cases: Sequence[Case] = CASES) ->
     info = plan(path, cases, models, prompts, 1, 2)
     path.mkdir(parents=True)
     (path / "run.json").write_text(info.as_json(), "utf-8")
-    (path / "results.jsonl").write_text("".join(map(row_line, rows)), "utf-8")
+    (path / "results.jsonl").write_text("".join(map(str, rows)), "utf-8")
     return path
 
 

@@ -220,18 +220,19 @@ class Judge:
             limits = replace(limits, sample=self.limits.sample + 2 * self.vote + chance)
             answer = await self.client.complete(messages, wire_schema(shape), limits)
             self.answers.append(answer)
+            parsed = parse(answer.content, shape)
             if answer.finish not in {"stop", "length"}:
                 problem = f"it did not answer ({answer.finish})"
             elif answer.is_truncated:
                 problem = "its answer was cut off"
             elif len(_VERDICT.findall(answer.content)) > 1:  # one may be quoted from the text that is judged
                 problem = "its answer holds two verdicts"
-            elif (verdict := (parsed := parse(answer.content, shape)).value) is None:
+            elif parsed.value is None:
                 problem = f"its answer is no verdict: {parsed.problem}"
-            elif [*range(1, facts + 1)] != sorted(fact.number for fact in getattr(verdict, "facts", ())):
+            elif [*range(1, facts + 1)] != sorted(fact.number for fact in getattr(parsed.value, "facts", ())):
                 problem = "it did not answer each fact once"
-            elif not (problem := unfounded(verdict.reasons, texts, shown)):
-                return verdict
+            elif not (problem := unfounded(parsed.value.reasons, texts, shown)):
+                return parsed.value
             self.unread.append((answer, problem))
             limits = longer(limits) if answer.is_truncated else limits
         return None

@@ -106,7 +106,7 @@ class Rater:
         first, second, now = pair.first.digest, pair.second.digest, datetime.now(UTC)
         at = now.isoformat(timespec="seconds")
         line = Rating(rater=self.name, first=first, second=second, choice=choice, at=at)
-        append_line(self._folder / RATINGS_FILE, line.model_dump_json() + "\n")
+        append_line(self._folder / RATINGS_FILE, str(line))
         self._rated.add(pair.digests)
 
 

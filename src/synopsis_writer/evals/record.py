@@ -47,6 +47,9 @@ class Line(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
+    def __str__(self) -> str:
+        return self.model_dump_json() + "\n"
+
 
 class Spending(Line):
     """What calls took; an amount of None: a price is not known."""
@@ -172,11 +175,6 @@ class Row(Spending, _Made):  # whose fields come first: digests hang on the orde
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
 
 
-def row_line(row: Row) -> str:
-    """Return a row as one line of JSON."""
-    return row.model_dump_json() + "\n"
-
-
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunInfo:
     """What a run is: the content of `run.json`."""
@@ -233,7 +231,7 @@ class RunFolder(FolderLock):
 
     def add(self, row: Row) -> None:
         """Append a row as `append_line` does; one of the same key is replaced."""
-        append_line(self._results, row_line(row))
+        append_line(self._results, str(row))
         self.rows[row.id] = row
 
 

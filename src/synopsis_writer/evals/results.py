@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, SettingsError
@@ -35,7 +35,7 @@ TEXT_METRICS = tuple(
 SCORES_FILE = "scores.jsonl"
 
 
-class _ScoreLine(BaseModel):
+class _ScoreLine(record.Line):
     """A line of `scores.jsonl`: the digest of a row with all it was measured against, and its scores."""
 
     row: str
@@ -152,9 +152,9 @@ def score_run(
         digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:24]
         scored[digest] = Scored(row, cached[digest]) if digest in cached else metrics.score(row, case, own)
     if scored.keys() - cached.keys():
-        new = (_ScoreLine(row=name, scores=dict(each.scores)) for name, each in scored.items())
+        new = (str(_ScoreLine(row=name, scores=dict(each.scores))) for name, each in scored.items())
         try:
-            write_file(path, "".join(f"{line.model_dump_json()}\n" for line in new), private=True)
+            write_file(path, "".join(new), private=True)
         except FileError as error:
             _log.warning("the scores are not saved: %s", error)
     return list(scored.values())
@@ -184,7 +184,7 @@ def bless(run: EvalResults, prompt: str | None) -> list[Path]:
         info = replace(run.info, models=(model,), prompts={chosen: run.info.prompts[chosen]})
         blessed = [rows[key] for key in sorted(info.keys)]
         write_file(folder / record.RUN_FILE, info.as_json())
-        write_file(folder / record.RESULTS_FILE, "".join(map(record.row_line, blessed)))
+        write_file(folder / record.RESULTS_FILE, "".join(map(str, blessed)))
         write_file(folder / JUDGEMENTS_FILE, judgements_text(run.judgements, blessed))
         record.write_prompts(folder, prompts)
     return folders
@@ -279,9 +279,10 @@ def list_data(run: EvalResults, workspace: Workspace) -> list[dict[str, Any]]:
     """Return a run's groups as a list of runs holds them, each with what is wrong with the run, in words."""
     problems = find_problems(run, workspace)
     verdict = f"{count_of(len(problems), 'problem')}: {problems[0]}" if problems else "passed"
-    run_fields = {"run": str(run.folder), "created": run.info.created}
-    names, end = ("model", "prompt", "rows", "accepted"), {"verdict": verdict, "problems": problems}
-    return [run_fields | {name: getattr(each, name) for name in names} | end for each in run.groups]
+    shown = ("model", "prompt", "rows", "accepted")
+    known = {"run": str(run.folder), "created": run.info.created}
+    found = {"verdict": verdict, "problems": problems}
+    return [known | {name: getattr(group, name) for name in shown} | found for group in run.groups]
 
 
 def ratings_data(rater: Rater, runs: Sequence[EvalResults]) -> dict[str, Any]:
