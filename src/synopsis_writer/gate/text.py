@@ -34,7 +34,7 @@ class Span(NamedTuple):
     end: int
 
     def contains(self, position: int) -> bool:
-        """Whether `position` is within it."""
+        """Whether it holds the character at `position`."""
         return self.start <= position < self.end
 
 
@@ -93,21 +93,20 @@ class Text:
         """Words in each sentence that has any."""
         return [sentence.length for sentence in self.sentences if sentence.length]
 
-    @cached_property
+    @property
     def mean_length(self) -> float:
         """Mean number of words in a sentence."""
-        return fmean(self.lengths) if self.lengths else 0.0
+        return fmean(self.lengths or [0])
 
-    @cached_property
+    @property
     def deviation(self) -> float:
         """Standard deviation of the number of words in a sentence."""
-        return pstdev(self.lengths) if self.lengths else 0.0
+        return pstdev(self.lengths or [0])
 
-    @cached_property
+    @property
     def question_share(self) -> float:
         """Share of the sentences that ask, 0 to 1."""
-        asking = sum(sentence.is_question for sentence in self.sentences)
-        return asking / len(self.sentences) if self.sentences else 0.0
+        return fmean([sentence.is_question for sentence in self.sentences] or [0])
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
@@ -115,7 +114,7 @@ class Text:
         tags: list[str] = []
         for sentence in self.sentences:
             words = self.words_of(sentence)
-            if sentence.first >= _MOST_WORDS or not words:
+            if not words or sentence.first >= _MOST_WORDS:
                 tags += [UNKNOWN] * len(words)
                 continue
             tokens = list(_TOKEN.finditer(self.raw, words[0].span.start, words[-1].span.end))
@@ -137,21 +136,16 @@ class Text:
                 continue
             if _FOREIGN.search(word.form):
                 found.add(word.lower)
-            before = index - 1  # skip particles and initials: Karl M. von Weiss
-            while before >= 0 and (
-                self.words[before].lower in particles or len(self.words[before].form) == 1
-            ):
-                before -= 1
-            if before < self.sentences[word.sentence].first:
-                continue
-            other = self.words[before]
-            between = self.raw[other.span.end : word.span.start]
-            if between.strip(" ." + ascii_letters):
-                continue
-            if other.lower in first_names and other.form[0].isupper():
-                found |= {other.lower, word.lower}
-            elif introduces.search(other.lower):
-                found.add(word.lower)
+            for other in reversed(self.words[self.sentences[word.sentence].first : index]):
+                if other.lower in particles or len(other.form) == 1:
+                    continue  # Karl M. von Weiss
+                if self.raw[other.span.end : word.span.start].strip(" ." + ascii_letters):
+                    break
+                if other.lower in first_names and other.form[0].isupper():
+                    found |= {other.lower, word.lower}
+                elif introduces.search(other.lower):
+                    found.add(word.lower)
+                break
         return frozenset(found | {name + "s" for name in found})
 
     @cached_property
@@ -198,11 +192,14 @@ def _paragraphs(text: str) -> Iterator[Span]:
     separator = _BLANK_LINE if _BLANK_LINE.search(text.strip()) else _LINE_END
     start = 0
     for end, following in [*(match.span() for match in separator.finditer(text)), (len(text), len(text))]:
-        piece = text[start:end]
-        if piece.strip():
-            lead = len(piece) - len(piece.lstrip())
-            yield Span(start + lead, start + len(piece.rstrip()))
+        if text[start:end].strip():
+            yield _stripped(text, start, end)
         start = following
+
+
+def _stripped(text: str, start: int, end: int) -> Span:
+    piece = text[start:end]
+    return Span(end - len(piece.lstrip()), start + len(piece.rstrip()))
 
 
 # "in der 3. Staffel" is no end of a sentence, nor is "Friedrich II. in Öl"; "um 20.15." and "um 8." are.
@@ -231,13 +228,12 @@ def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
         if end < len(line) and not _WORD.search(line, end) and not _DIGIT.search(line, end):
             continue  # what is left closes quotations: ‚Willst du?‘“
         if piece.strip():
-            lead = len(piece) - len(piece.lstrip())
-            yield Span(paragraph.start + start + lead, paragraph.start + start + len(piece.rstrip()))
+            yield _stripped(text, paragraph.start + start, paragraph.start + end)
         start = end
 
 
 def word_spans(text: str) -> list[Span]:
-    """Return the spans of the words of `text`, as `analyse` finds them, and nothing else."""
+    """Return the spans of the words of `text`, as `analyse` finds them."""
     return [Span(*match.span()) for match in _WORD.finditer(text)]
 
 
