@@ -24,7 +24,7 @@ OTHERS = [
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return where what is unpacked is cached, and have it loaded anew in this test and after it."""
-    monkeypatch.setattr(lexicon._Folder, "path", tmp_path)
+    monkeypatch.setattr(lexicon, "_folders", [tmp_path])
     _forget()
     yield tmp_path
     _forget()
@@ -48,7 +48,7 @@ def test_what_is_cached_says_what_is_packed(folder: Path, monkeypatch: pytest.Mo
     built = _answers()
     _forget()
     assert _answers() == built
-    monkeypatch.setattr(lexicon._Folder, "path", None)
+    monkeypatch.setattr(lexicon, "_folders", [])
     _forget()
     assert _answers() == built
     assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"py3langid", "wordfreq", "HanTa"}
@@ -62,7 +62,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder where all is cached."""
     path = tmp_path_factory.mktemp("unpacked")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lexicon._Folder, "path", path)
+        patch.setattr(lexicon, "_folders", [path])
         _forget()
         assert all(map(_use, ("HanTa", "py3langid", "wordfreq")))
     _forget()
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_written_costs_no_answer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "file").write_text("", encoding="utf-8")
-    monkeypatch.setattr(lexicon._Folder, "path", folder / "file" / "cache")
+    monkeypatch.setattr(lexicon, "_folders", [folder / "file" / "cache"])
     assert classify(OTHERS[1])[0] == "fr"
     assert commonness("haus") > 4
 

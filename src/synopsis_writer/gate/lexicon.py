@@ -68,35 +68,25 @@ def _own_vocabulary() -> frozenset[str]:
 def frequency(word: str, language: Literal["de", "en"]) -> float:
     """Return the Zipf frequency of a lower-case word in wordfreq's list of a language, 0 where it has none.
 
-    Where only the parts of a hyphenated word are known, it is that of their sequence, as wordfreq has it:
-    1 / f = 1 / f1 + 1 / f2 + …
+    Of a hyphenated word, known by its parts alone, it is that of their sequence: 1 / f = 1 / f1 + 1 / f2 + …
     """
-    known = _frequencies()
-    found = known.get(word, language)
+    found = _listed(word, language)
     if found or word.isalpha():
         return found
-    parts = [known.get(part, language) for part in re.split("[-‐‑]", word.replace("’", "'"))]
+    parts = [_listed(part, language) for part in re.split("[-‐‑]", word.replace("’", "'"))]
     return max(0.0, round(9 - math.log10(sum(10 ** (9 - part) for part in parts)), 2)) if all(parts) else 0.0
 
 
-class _Frequencies:
-    """A hash table of words in two arrays, which may be mapped; as a dict they take 0.3 s and 90 MB."""
-
-    def __init__(self, arrays: Arrays) -> None:
-        self._entries = arrays["entries"].tobytes()
-        self._starts = arrays["starts"].data  # of each bucket
-
-    def get(self, word: str, language: str) -> float:
-        """Return the Zipf frequency of a word, 0 for an unknown one."""
-        key = _entry(word, language)
-        bucket = zlib.crc32(key) % _BUCKETS
-        found = self._entries.find(key, self._starts[bucket], self._starts[bucket + 1])
-        end = found + len(key)
-        return int(self._entries[end : end + _DIGITS_OF_ENTRY]) / 100 if found >= 0 else 0.0
+def _listed(word: str, language: str) -> float:
+    entries, starts = _frequencies()
+    key = _entry(word, language)
+    bucket = zlib.crc32(key) % _BUCKETS
+    found = entries.find(key, starts[bucket], starts[bucket + 1])
+    end = found + len(key)
+    return int(entries[end : end + 3]) / 100 if found >= 0 else 0.0
 
 
 _BUCKETS = 2**17
-_DIGITS_OF_ENTRY = 3
 
 
 def _entry(word: str, language: str) -> bytes:
@@ -104,8 +94,11 @@ def _entry(word: str, language: str) -> bytes:
 
 
 @cache
-def _frequencies() -> _Frequencies:
-    """Return the frequencies of 630,000 German words, and of the 29,000 commonest English ones."""
+def _frequencies() -> tuple[bytes, Sequence[int]]:
+    """Return 630,000 German words and the 29,000 commonest English ones, and where each bucket begins.
+
+    A hash table in two arrays, which may be mapped: as a dict they take 0.3 s and 90 MB.
+    """
 
     def build() -> Arrays:
         from wordfreq import get_frequency_list
@@ -120,25 +113,22 @@ def _frequencies() -> _Frequencies:
         starts = np.cumsum([0, *map(len, joined)], dtype=np.uint32)
         return {"entries": np.frombuffer(b"".join(joined), dtype=np.uint8), "starts": starts}
 
-    return _Frequencies(
-        cached("wordfreq", build, lambda arrays: len(arrays["entries"]) == arrays["starts"][_BUCKETS])
-    )
+    arrays = cached("wordfreq", build, lambda arrays: len(arrays["entries"]) == arrays["starts"][_BUCKETS])
+    return arrays["entries"].tobytes(), arrays["starts"].data
 
 
-class _Folder:
-    path: Path | None = None
+_folders: list[Path] = []
 
 
 def cache_in(folder: Path) -> None:
     """Have what takes long to unpack cached in a folder; without one it is unpacked in each process."""
-    _Folder.path = folder
+    _folders[:] = [folder]
 
 
 def cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
     """Return what is unpacked from a package's data, from the folder of `cache_in` if there is one."""
-    if _Folder.path is None:
-        return build()
-    return cached_arrays(_Folder.path / f"{package}-{version(package)}", build, is_sound)
+    path = next((folder / f"{package}-{version(package)}" for folder in _folders), None)
+    return cached_arrays(path, build, is_sound) if path else build()
 
 
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
@@ -154,8 +144,7 @@ def stem(word: str) -> str:
         import snowballstemmer
 
         _local.stem = snowballstemmer.stemmer("german").stemWord
-    stemmed: str = _local.stem(word)
-    return stemmed
+    return str(_local.stem(word))
 
 
 SHORTEST_CONTENT = 4  # letters of a word that carries content
@@ -163,7 +152,7 @@ _FUNCTION_WORD = 5.9  # Zipf frequency from which on a German word carries gramm
 
 
 def is_function_word(word: str) -> bool:
-    """Whether a German word is so common that it carries grammar rather than content."""
+    """Whether a German word is among the commonest."""
     return commonness(word) >= _FUNCTION_WORD
 
 
@@ -188,8 +177,6 @@ _LEAST_BASE = 5  # letters
 _LEAST_SMALL = 4  # letters of a word with a diminutive
 _LINKS = ("", "s", "es", "n", "en", "er", "e")
 _ENDINGS = ("e", "en", "em", "er", "es", "s", "n", "st", "t")
-_DIGITS = "ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|sech|sieb|zwan"
-_NUMBER = re.compile(rf"(?:{_DIGITS}|hundert|tausend|und|zig|ßig)+(?:(?:s?t|jährig|mal|fach)(?:e[nmrs]?)?)?")
 
 
 @lru_cache(maxsize=200_000)
@@ -204,25 +191,22 @@ def is_known(word: str) -> bool:
         commonness(word) >= _LISTED
         or is_womans(word)
         or _is_small(word)
-        or _SCIENTIST.fullmatch(word) is not None
+        or pattern("scientist or number").fullmatch(word) is not None
         or any(commonness(b) >= _BASE or is_compound(b) for b in bases if len(b) >= _LEAST_BASE)
-        or commonness(_VERB_END.sub("en", word)) >= _BASE
+        or commonness(pattern("ending of a verb").sub("en", word)) >= _BASE
         or is_compound(word)
-        or _NUMBER.fullmatch(word) is not None
     )
 
 
-_VERB_END = re.compile(r"(?<=\w{4}[^e])(?:e|s?t|te[nst]?|test|end(?:e[mnrs]?)?)$")  # urgiert, intubierten
 _UMLAUTS = str.maketrans("äöü", "aou")
-_SCIENTIST = re.compile(r"\w{3,}o(?:log|gra(?:f|ph))(?:en?|in(?:nen)?|ie|isch(?:e[mnrs]?)?)")
-_SMALL = re.compile(r"(?<=\w{4})(?:erln?|li)$|(?<=[äöü]\w{2})len?$|(?<=[äöü]\w{2})ln?$|(?<=[äöü]\w)ln?$")
 
 
 def _is_small(word: str) -> bool:
     """Whether a word is a diminutive of the south: Krügerl, Milchhäusl, Gläsle, Bergli."""
-    base = _SMALL.sub("", word)
-    roots = {base, base.translate(_UMLAUTS)} if base != word and len(base) >= _LEAST_SMALL else set()
-    return any(is_known(root) or is_known(root + "e") for root in roots)
+    base = pattern("diminutive").sub("", word)
+    if base == word or len(base) < _LEAST_SMALL:
+        return False
+    return any(is_known(root) or is_known(root + "e") for root in (base, base.translate(_UMLAUTS)))
 
 
 def is_womans(word: str) -> bool:
@@ -320,10 +304,7 @@ _loading = threading.Lock()
 
 @cache
 def _identifier() -> Any:
-    """Return py3langid's identifier, of whose model no public part can be saved.
-
-    The private parts are those of py3langid 0.4, to which pyproject.toml holds it.
-    """
+    """Return py3langid's identifier, by private parts of version 0.4, to which pyproject.toml holds it."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     names = ("nb_ptc", "nb_pc", "nb_classes", "tk_nextmove", "tk_output", "tk_row")
@@ -339,12 +320,6 @@ def _identifier() -> Any:
 
     arrays = cached("py3langid", build, is_sound)
     table, priors, classes, moves, output, rows = (arrays[name] for name in names)
-    return LanguageIdentifier(
-        table,
-        priors,
-        classes.tolist(),
-        moves.data,  # read number by number, and quick at it
-        output.tolist(),
-        norm_probs=True,
-        tk_row=rows.data,
-    )
+    # Memory views are quicker than arrays, read number by number.
+    parts = (table, priors, classes.tolist(), moves.data, output.tolist())
+    return LanguageIdentifier(*parts, norm_probs=True, tk_row=rows.data)

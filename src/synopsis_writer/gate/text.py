@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import fmean, pstdev
 from string import ascii_letters
@@ -124,10 +124,7 @@ class Text:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The words that the text itself makes names, in lower case, and their genitives.
-
-        They follow a title, an address, a calling or a first name, or are spelt as no German word is.
-        """
+        """What follows a title, address, calling or first name, or is spelt unlike German; genitives, too."""
         first_names, particles = own_words("first names"), own_words("particles")
         introduces = pattern("introduces a name")
         found: set[str] = set()
@@ -257,9 +254,8 @@ DETERMINERS = frozenset(("ART", "PPOSAT", "PDAT", "PIAT", "APPRART"))
 _CUTOFF = 5.0  # natural logarithm: a reading that much less likely than the best one is dropped
 _BEAM, _MORPHEME_BEAM = 5, 3  # paths followed from word to word, and within a word
 
-# Letters: an analysis costs their square, so longer words are taken for nouns, up to the second limit only
-# where no frequency list knows them. Hardly a finite verb is longer (`entgegenstreckte`).
-_LONGEST_UNLISTED, _LONGEST_ANALYSED = 8, 16
+# Letters: longer words are taken for nouns; hardly a finite verb is longer (`entgegenstreckte`).
+_LONGEST_UNLISTED, _LONGEST_ANALYSED = 8, 16  # of words that no frequency list has, and of others
 _LONGEST_NAME = 20  # letters
 _MOST_TOKENS = 150  # of a sentence; one that long is refused by the rhythm check anyway
 _DEAD_END = -50.0  # log probability of a transition the model never saw
@@ -337,7 +333,6 @@ def _model() -> _Model:
 def tag(tokens: Sequence[str]) -> list[str]:
     """Return the most likely tag of each token of a sentence: STTS, verbs as `VV(FIN)` and the like.
 
-    This is the second-order Viterbi search of HanTa's `tag_sent`, over each word's own readings only.
     Source: Wartena, "A Probabilistic Morphology Model for German Lemmatization", 2019.
     """
     model = _model()
@@ -347,7 +342,7 @@ def tag(tokens: Sequence[str]) -> list[str]:
         found = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
         longer: dict[_Pair, _Path] = {}
         if len(paths) > _BEAM:
-            paths = dict(sorted(paths.items(), key=_score, reverse=True)[:_BEAM])
+            paths = dict(sorted(paths.items(), key=lambda item: -item[1][0])[:_BEAM])
         for pair, path in paths.items():
             row, before, last = rows.get(pair, 0), path[0], pair[1]
             for number, score in found:
@@ -364,25 +359,15 @@ def tag(tokens: Sequence[str]) -> list[str]:
     return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
 
 
-def _score(item: tuple[_Pair, _Path]) -> float:
-    return item[1][0]
-
-
 @lru_cache(maxsize=100_000)
 def readings(word: str, is_capital: bool, case_counts: bool) -> Sequence[tuple[int, float]]:
-    """Return the tags a lower-case word can have, each with the log probability of the word, given the tag.
-
-    A capital within a sentence marks a noun or a name, and the context tells which: only words beyond the
-    model's own 23,000 that begin in lower case cost an analysis.
-    """
+    """Return the tags of a lower-case word, each with the log probability of the word, given the tag."""
     model = _model()
     if word[0].isdigit():
         return [(model.numbers[NUMBER], 0.0)]
-    if word not in model.words and (
-        is_capital
-        or len(word) > _LONGEST_ANALYSED
-        or (len(word) > _LONGEST_UNLISTED and not commonness(word))
-    ):
+    # A capital within a sentence marks a noun or a name, and the context tells which.
+    is_long = len(word) > (_LONGEST_ANALYSED if commonness(word) else _LONGEST_UNLISTED)
+    if word not in model.words and (is_capital or is_long):
         return [(model.numbers[NOUN], 0.0), (model.numbers[NAME], 0.0)]
     found = _readings(word)
     least = -math.inf if word in model.words else max(score for _, score in found) - _CUTOFF
@@ -402,10 +387,7 @@ _HOPELESS = 8.0  # a path that much below a whole one leads to no reading
 
 @lru_cache(maxsize=20_000)
 def _readings(word: str) -> Sequence[tuple[int, float]]:
-    """Return the tags of a lower-case word out of context; one the model has not is split into morphemes.
-
-    This is the search of HanTa's `analyze_forward`: for the best path to each tag that the word may have.
-    """
+    """Return the tags of a lower-case word out of context; one the model has not is split into morphemes."""
     model, letters = _model(), len(word)
     if (packed := model.words.get(word)) is not None:
         return list(_READING.iter_unpack(packed))
@@ -446,16 +428,9 @@ def _morpheme(morpheme: str, letters: int, *, is_guessed: bool) -> _Scores:
     cut = max(1, size - _LONGEST_ENDING)
     while morpheme[cut:] not in model.endings:
         cut += 1
-    guessed = _guessed(morpheme[cut:], min(size, _LONGEST_COUNTED))
-    if size == letters:
-        guessed = {tag: score - _WHOLE_WORD for tag, score in guessed.items()}
-    return {**guessed, **known} if known else guessed
-
-
-@lru_cache(maxsize=20_000)
-def _guessed(ending: str, letters: int) -> _Scores:
-    model = _model()
-    return {tag: model.lengths[tag][letters] + score for tag, score in model.endings[ending].items()}
+    guessed, counted = model.endings[morpheme[cut:]], min(size, _LONGEST_COUNTED)
+    whole = _WHOLE_WORD if size == letters else 0.0
+    return {tag: model.lengths[tag][counted] + score - whole for tag, score in guessed.items()} | known
 
 
 def _ends(paths: Mapping[_Pair, float]) -> Mapping[_Pair, float]:
@@ -473,8 +448,8 @@ def is_noun(word: str) -> bool:
     if len(word) > _LONGEST_NAME:
         return True
     model = _model()
-    best = max(_readings(word), key=lambda reading: reading[1] + model.cases[reading[0]][True])
-    return model.names[best[0]] == NOUN
+    tag, _ = max(_readings(word), key=lambda reading: reading[1] + model.cases[reading[0]][True])
+    return model.names[tag] == NOUN
 
 
 _INFLECTED = re.compile(r"(?:en|er?|em|es|e?t|ung|lich|ig|isch|heit|keit)$")
@@ -487,6 +462,6 @@ def is_german(word: str) -> bool:
         return False
     model = _model()
     if word in model.words:
-        best = max(_readings(word), key=lambda reading: reading[1])[0]
-        return model.names[best] not in {NAME, "FM"}
+        tag, _ = max(_readings(word), key=itemgetter(1))
+        return model.names[tag] not in {NAME, "FM"}
     return is_known(word) and _INFLECTED.search(word) is not None
