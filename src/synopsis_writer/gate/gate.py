@@ -6,72 +6,52 @@ from dataclasses import dataclass, replace
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
-from synopsis_writer.gate import cast, form, language, lengths, lexicon, markup, story, theme
-from synopsis_writer.gate.consistency import consistency
+from synopsis_writer.gate import (
+    cast,
+    consistency,
+    form,
+    language,
+    lengths,
+    lexicon,
+    markup,
+    phrases,
+    story,
+    theme,
+)
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject, worded
 from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.messages import Language
-from synopsis_writer.gate.phrases import floskel
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
+from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show, foreign_cast
 from synopsis_writer.synopsis import Synopsis
 
 Check = Callable[[Subject], Finding | None]
 
-
-def _by_name(*checks: Check) -> dict[str, Check]:
-    return {check.__name__: check for check in checks}
-
-
-CHECKS: Mapping[str, Check] = _by_name(
-    form.length,
-    form.paragraphs,
-    form.headline,
-    form.rhythm,
-    language.language,
-    form.ending,
-    markup.markup,
-    markup.meta_talk,
-    form.exclamations,
-    language.person,
-    form.dialogue,
-    form.actors,
-    form.tense,
-    language.umlauts,
-    language.spelling,
-    language.agreement,
-    story.copy,
-    story.repetition,
-    floskel,
-    theme.theme,
-    cast.cast,
-    consistency,
-    form.hook,
-    story.dates,
-)
-
-# They apply only where the embeddings of the sources are given.
-SEMANTIC_CHECKS: Mapping[str, Check] = _by_name(theme.paraphrase, theme.closeness)
-# It applies only to a text that tells a given story in another length.
-STORY_CHECKS: Mapping[str, Check] = _by_name(lengths.lengths)
-ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **STORY_CHECKS, **SEMANTIC_CHECKS}
+_MODULES = (form, language, markup, story, phrases, theme, cast, consistency, lengths)
+_FUNCTIONS: dict[str, Check] = {
+    name: value
+    for module in _MODULES
+    for name, value in vars(module).items()
+    if getattr(value, "__module__", "") == module.__name__
+}
+ALL_CHECKS: Mapping[str, Check] = {name: _FUNCTIONS[name] for name in CHECK_NAMES if name in _FUNCTIONS}
+# They apply only where the embeddings of the sources are given, and `lengths` only to a story told anew.
+SEMANTIC_CHECKS = {name: ALL_CHECKS[name] for name in ("paraphrase", "closeness")}
+CHECKS = {name: ALL_CHECKS[name] for name in ALL_CHECKS if name not in (*SEMANTIC_CHECKS, "lengths")}
 
 
 @dataclass(frozen=True)
 class Gate:
-    """All checks but the disabled ones, with what they check a text against.
-
-    Without `sources` and `embeddings` the checks that need them are left out; the casts of `shows` must not
-    turn up in each other.
-    """
+    """All checks but the disabled ones, with what they check a text against."""
 
     house: House
     sources: CopyIndex | None = None
     disabled: frozenset[str] = frozenset()
-    shows: tuple[Show, ...] = ()
+    shows: tuple[Show, ...] = ()  # whose people must not turn up in each other
     embeddings: SourceEmbeddings | None = None
     lang: Language = "en"
 
@@ -91,10 +71,7 @@ class Gate:
         exclude_source: str = "",
         story: Synopsis | None = None,
     ) -> tuple[Finding, ...]:
-        """Check a synopsis against its brief, and the story that it tells in another length.
-
-        `exclude_source` is the example it is itself, if it is one.
-        """
+        """Check a synopsis against its brief, all sources but itself, and the story that it tells anew."""
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
         subject = replace(subject, truncated=truncated, exclude_source=exclude_source)
@@ -109,10 +86,7 @@ class Gate:
         title: str = "",
         people: tuple[str, ...] = (),
     ) -> Subject:
-        """Analyse a text, and add what it is checked against; without a brief some checks do not apply.
-
-        Raises BriefError where the house has no such form.
-        """
+        """Analyse a text, and add what it is checked against; BriefError where the house has no such form."""
         asked = self.house.form(form)
         asked = asked.with_length(*brief.length) if brief else asked
         if asked.headline != "no" and not title and (heading := title_and_text(raw))[0]:
@@ -145,8 +119,9 @@ class Gate:
         for name, check in ALL_CHECKS.items():
             level = subject.form.level(name)
             if name not in self.disabled and level != "off" and (finding := check(subject)) is not None:
-                findings.append(replace(finding, level=level) if level == "warning" else finding)
-        return tuple(worded(finding, subject.text, self.lang) for finding in findings)
+                finding = replace(finding, level=level) if level == "warning" else finding
+                findings.append(worded(finding, subject.text, self.lang))
+        return tuple(findings)
 
 
 def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -161,8 +136,6 @@ def warnings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:
     """Return what must not be copied: the examples, and `more` texts by id."""
-    sources = [
-        Source(example.id, example.synopsis.text, [person.name for person in example.synopsis.characters])
-        for example in examples
-    ]
+    texts = [(example.id, example.synopsis) for example in examples]
+    sources = [Source(name, text.text, [person.name for person in text.characters]) for name, text in texts]
     return sources + [Source(name, text) for name, text in (more or {}).items()]

@@ -5,23 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
+from synopsis_writer.gate import lexicon
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.fixes import SHARP_S, Fix
-from synopsis_writer.gate.lexicon import (
-    GERMAN_WORDS,
-    LONGEST_WORD,
-    Gender,
-    classify,
-    commonness,
-    frequency,
-    gender,
-    is_known,
-    own_words,
-    pattern,
-)
+from synopsis_writer.gate.lexicon import GERMAN_WORDS, commonness, is_known, own_words, pattern
 from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import DETERMINERS, NOUN, Sentence, Span, Text, Word
 
@@ -42,7 +31,7 @@ def language(subject: Subject) -> Finding:
     words, counts = len(subject.text.words), subject.text.counts
     name, german = "de", 1.0
     if words < _LONG or sum(counts[word] for word in GERMAN_WORDS) < _SURELY_GERMAN * words:
-        name, probability = classify(subject.text.raw)
+        name, probability = lexicon.classify(subject.text.raw)
         german = probability if name == "de" else 1 - probability
     sentences = subject.text.sentences[:_MOST_CLASSIFIED]
     foreign = [sentence for sentence in sentences if _is_foreign(subject, sentence)]
@@ -61,7 +50,7 @@ def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
     words = subject.text.words_of(sentence)
     distinct = {word.lower for word in words}
     if len(distinct & GERMAN_WORDS) / len(distinct) < _GERMAN_WORD_SHARE:
-        name, probability = classify(sentence.text)
+        name, probability = lexicon.classify(sentence.text)
         if name != "de" and probability >= FOREIGN:
             return True
     return sum(not word.quoted and is_english(word.lower) for word in words) >= _MIXED_WORDS
@@ -70,9 +59,8 @@ def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
 @lru_cache(maxsize=100_000)
 def is_english(word: str) -> bool:
     """Whether a lower-case word is far more English than German."""
-    return len(word) <= LONGEST_WORD and (
-        frequency(word, "en") >= max(_ENGLISH, commonness(word) + _ENGLISH_MARGIN)
-    )
+    common = lexicon.frequency(word, "en") if len(word) <= lexicon.LONGEST_WORD else 0
+    return common >= _ENGLISH and common >= commonness(word) + _ENGLISH_MARGIN
 
 
 # A pronoun that stands as a noun: das neue Wir, beim Du, vom Sie, die Mir.
@@ -83,25 +71,15 @@ _ADJECTIVE_END = re.compile(r"\w{3}(?:es|e|en|er)$")
 def person(subject: Subject) -> Finding:
     """Outside quotations the text is told in the third person; the show's own name does not count."""
     text = subject.text
-    names = [
-        Span(*match.span())
-        for name in (subject.show.name, *subject.show.aliases)
-        for match in re.finditer(re.escape(name), text.raw)
-    ]
-    names += [Span(*match.span()) for match in pattern("idioms with pronouns").finditer(text.raw)]
-    names += [
-        word.span
-        for index, word in enumerate(text.words)
-        if word.lower in _PRONOUNS and _is_no_pronoun(text, index)
-    ]
+    own = "|".join(map(re.escape, sorted((subject.show.name, *subject.show.aliases), key=len, reverse=True)))
+    names = text.find(re.compile(own)) + text.find(pattern("idioms with pronouns"))
+    pronouns = [index for index, word in enumerate(text.words) if word.lower in _PRONOUNS]
+    names += [text.words[index].span for index in pronouns if _is_no_pronoun(text, index)]
     forms = set(filter(pattern("first or second person").fullmatch, text.counts))
     spoken = [word.span for word in text.words if word.lower in forms]
-    spoken += [Span(*match.span()) for match in pattern("address to the reader").finditer(text.raw)]
-    spans = [
-        span
-        for span in sorted(spoken)
-        if not text.is_quoted(span.start) and not any(name.contains(span.start) for name in names)
-    ]
+    spoken += text.find(pattern("address to the reader"))
+    spans = sorted(span for span in spoken if not text.is_quoted(span.start))
+    spans = [span for span in spans if not any(name.contains(span.start) for name in names)]
     words = [text.raw[start:end] for start, end in spans]
     problem = say("person", words=words) if spans else None
     return judged("person", len(spans), say("limit person"), problem, spans)
@@ -137,8 +115,7 @@ _MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
 def umlauts(subject: Subject) -> Finding:
     """Umlauts and ß are real: not spelt out, except in names, and not broken by a wrong encoding."""
     limit = say("limit umlauts")
-    broken = [Span(*match.span()) for match in pattern("wrong encoding").finditer(subject.text.raw)]
-    if broken:
+    if broken := subject.text.find(pattern("wrong encoding")):
         return judged("umlauts", len(broken), limit, say("wrong encoding"), broken)
     names = name_forms(subject.known_names) | subject.text.names
     is_swiss = subject.house.orthography == "de-CH"
@@ -153,18 +130,14 @@ def umlauts(subject: Subject) -> Finding:
 
 
 def lacks_sharp_s(word: str) -> bool:
-    """Whether a lower-case word is spelt with ss where German has ß, and Swiss has not.
-
-    The frequency list cannot tell, since it folds ß into ss. Stems that are words either way (Maße and Masse,
-    Buße and Busse) do not count.
-    """
+    """Whether a lower-case word has ss for a ß that only Swiss goes without; not so Masse and Busse."""
     return pattern("ss for sharp s").search(word) is not None
 
 
 def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:
     if not is_swiss and lacks_sharp_s(word):
         return True
-    if not _SPELT_OUT.search(word) or len(word) > LONGEST_WORD:
+    if not _SPELT_OUT.search(word) or len(word) > lexicon.LONGEST_WORD:
         return False
     matches = _SPELT_OUT.finditer(word)
     meant = [word[: match.start()] + _UMLAUTS[match[0]] + word[match.end() :] for match in matches]
@@ -224,39 +197,27 @@ _RELATIVE = frozenset(_ENDINGS) - {"des"}
 _MERGED = dict(pair.split("=") for pair in own_words("merged articles"))
 
 # The endings a word like `der` and a word like `ein` may have before a noun in its base form.
-_STRONG: Mapping[Gender, Sequence[str]] = {"m": ("er", "en", "em"), "f": ("e", "er"), "n": ("es", "em")}
-_MIXED: Mapping[Gender, Sequence[str]] = {"m": ("", "en", "em"), "f": ("e", "er"), "n": ("", "em")}
-_SAME_IN_PLURAL = re.compile(r"(?:er|el|en|chen|lein)$")  # der Fahrer, die Fahrer
-
-_GENITIVE_AS_BASE = re.compile(r"[szxß]$")
-
-
-class Pair(NamedTuple):
-    """A determiner, the noun it belongs to, and the lower-case word before them."""
-
-    before: str
-    determiner: Word
-    noun: Word
-
-    @property
-    def fits(self) -> bool:
-        """Whether the determiner can be before the noun and after the preposition."""
-        word = self.determiner.lower
-        is_wrong_case = pattern("article of another case").fullmatch(f"{self.before} {word}") is not None
-        return not is_wrong_case and agrees(word, self.noun.lower)
+_STRONG: Mapping[lexicon.Gender, Sequence[str]] = {
+    "m": ("er", "en", "em"),
+    "f": ("e", "er"),
+    "n": ("es", "em"),
+}
+_MIXED: Mapping[lexicon.Gender, Sequence[str]] = {"m": ("", "en", "em"), "f": ("e", "er"), "n": ("", "em")}
+_SAME_IN_PLURAL = ("er", "el", "en", "chen", "lein")  # der Fahrer, die Fahrer
+_ONE_PHRASE = re.compile(r"(?:[^\W\d_]|[ -])*")
 
 
 def agreement(subject: Subject) -> Finding:
     """Fewer than three articles or pronouns are of another gender or case than their noun."""
-    wrong = [pair for pair in pairs(subject.text) if not pair.fits]
-    words = [f"{pair.determiner.form} … {pair.noun.form}" for pair in wrong]
+    wrong = list(mismatches(subject.text))
+    words = [f"{determiner.form} … {noun.form}" for determiner, noun in wrong]
     problem = say("agreement", n=len(wrong), words=words) if len(wrong) > MOST_WRONG else None
-    spans = [Span(pair.determiner.span.start, pair.noun.span.end) for pair in wrong]
+    spans = [Span(determiner.span.start, noun.span.end) for determiner, noun in wrong]
     return judged("agreement", len(wrong), say("limit agreement", most=MOST_WRONG), problem, spans)
 
 
-def pairs(text: Text) -> Iterator[Pair]:
-    """Yield each determiner with the noun that follows it, at most two adjectives between them."""
+def mismatches(text: Text) -> Iterator[tuple[Word, Word]]:
+    """Yield each determiner that fits neither its noun, at most two adjectives on, nor its preposition."""
     words, tags = text.words, text.tags
     for index, (word, tag) in enumerate(zip(words, tags, strict=True)):
         before = words[index - 1].lower if index > text.sentences[word.sentence].first else ""
@@ -268,18 +229,18 @@ def pairs(text: Text) -> Iterator[Pair]:
         noun = index + 1
         while noun <= index + _MOST_ADJECTIVES and noun < len(words) and tags[noun] == _ADJECTIVE:
             noun += 1
-        if noun < len(words) and tags[noun] == NOUN and _is_one_phrase(text, word, words[noun]):
-            yield Pair(before, word, words[noun])
-
-
-def _is_one_phrase(text: Text, first: Word, last: Word) -> bool:
-    between = text.raw[first.span.end : last.span.start]
-    return last.form[0].isupper() and all(char.isalpha() or char in " -" for char in between)
+        if noun == len(words) or tags[noun] != NOUN or not words[noun].form[0].isupper():
+            continue
+        if not _ONE_PHRASE.fullmatch(text.raw, word.span.end, words[noun].span.start):
+            continue
+        is_wrong_case = pattern("article of another case").fullmatch(f"{before} {word.lower}")
+        if is_wrong_case or not agrees(word.lower, words[noun].lower):
+            yield word, words[noun]
 
 
 def agrees(determiner: str, noun: str) -> bool:
     """Whether a determiner can be before a noun, both in lower case; True where the rule cannot tell."""
-    kind = gender(noun)
+    kind = lexicon.gender(noun)
     if kind is None or determiner == "ihr" or (determiner, noun) == ("ein", "uhr"):
         return True  # `gab ihr Kraft`; `um ein Uhr`
     like_ein = pattern("article like ein").fullmatch(determiner)
@@ -290,8 +251,8 @@ def agrees(determiner: str, noun: str) -> bool:
     if kind == "f":
         return False
     if ending in {"s", "es"}:  # `des Verlusts` shows its ending, `des Kreuz` might not
-        return _GENITIVE_AS_BASE.search(noun) is not None
-    if determiner.startswith("ein") or determiner in _MERGED or not _SAME_IN_PLURAL.search(noun):
+        return noun.endswith(("s", "z", "x", "ß"))
+    if determiner.startswith("ein") or determiner in _MERGED or not noun.endswith(_SAME_IN_PLURAL):
         return False
     # maybe a plural without an ending of its own: die Fahrer, den Becken
     return ending in {"e", "er"} or (ending == "en" and noun.endswith("n"))

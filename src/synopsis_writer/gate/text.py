@@ -84,6 +84,10 @@ class Text:
         before = bisect_right(self.quotes, position, key=attrgetter("start")) - 1
         return before >= 0 and self.quotes[before].contains(position)
 
+    def find(self, expression: re.Pattern[str]) -> list[Span]:
+        """Return the spans of what an expression matches."""
+        return [Span(*match.span()) for match in expression.finditer(self.raw)]
+
     def words_of(self, sentence: Sentence) -> tuple[Word, ...]:
         """Return the words of a sentence."""
         return self.words[sentence.first : sentence.last]
