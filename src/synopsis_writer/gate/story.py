@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 
 from synopsis_writer.gate.copies import RUN, name_forms
 from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, judged
@@ -18,9 +18,12 @@ def dates(subject: Subject) -> Finding | None:
     """No air date, channel or episode number that the brief does not give; dates of the story are free."""
     if subject.brief is None or not (subject.brief.theme or subject.brief.air_date):
         return None
-    given = " ".join(str(value) for value in subject.brief.as_data().values())
-    found = sorted(_broadcasts(subject.text), key=lambda match: match.start())
-    matches = [match for match in found if not _is_given(match[0], given)]
+    given = " ".join(map(str, subject.brief.as_data().values()))
+    matches = []
+    for match in sorted(_broadcasts(subject.text), key=lambda match: match.start()):
+        year = pattern("year").fullmatch(match[0])  # of `Sommer 1975` the year is enough
+        if match[0] not in given and not (year and year[1] in given):
+            matches.append(match)
     problem = say("dates", words=[match[0] for match in matches]) if matches else None
     spans = [Span(*match.span()) for match in matches]
     return judged("dates", len(matches), say("limit dates"), problem, spans)
@@ -45,12 +48,6 @@ def _broadcasts(text: Text) -> Iterator[re.Match[str]]:
             yield from pattern("date or channel").finditer(text.raw, *sentence.span)
 
 
-def _is_given(date: str, given: str) -> bool:
-    """Whether the brief gives a date; of `Sommer 1975` the year is enough."""
-    year = pattern("year").fullmatch(date)
-    return date in given or (year is not None and year[1] in given)
-
-
 COPIED_RUN = 10  # words: the shortest shared run that counts as copied
 COPIED_SHARE = 0.01  # share of the text's runs of six words that may be in sources
 
@@ -61,17 +58,18 @@ def copy(subject: Subject) -> Finding | None:
         return None
     shared = subject.sources.matches(subject.text, name_forms(subject.known_names))
     matches = [match for match in shared if match.source != subject.exclude_source]
-    longest = max(matches, key=lambda match: match.words, default=None)
+    matches.sort(key=lambda match: -match.words)
     limit = say("limit copy", words=COPIED_RUN, share=COPIED_SHARE)
-    if longest is None:
+    if not matches:
         return judged("copy", 0, limit, held=say("nothing shared"))
+    longest = matches[0]
     covered = sum(match.words - RUN + 1 for match in matches)
     share = min(1.0, covered / max(1, len(subject.text.words) - RUN + 1))
     is_copied = longest.words >= COPIED_RUN or (share > COPIED_SHARE and covered >= FEWEST_CASES)
     start, end = longest.source_span
     origin = {"n": longest.words, "source": longest.source, "start": start, "end": end, "share": share}
-    spans = [match.span for match in sorted(matches, key=lambda match: -match.words)]
-    return judged("copy", longest.words, limit, say("copy", **origin) if is_copied else None, spans)
+    problem = say("copy", **origin) if is_copied else None
+    return judged("copy", longest.words, limit, problem, [match.span for match in matches])
 
 
 NEAR_EQUAL = 85.0  # rapidfuzz ratio, 0 to 100, from which on two sentences say the same
@@ -84,15 +82,15 @@ _MOST_COMPARED = 150  # sentences; a longer text is refused for its length anywa
 
 
 def repetition(subject: Subject) -> Finding:
-    """No sentence twice, few runs of four words twice, a varied vocabulary, varied sentence openings."""
+    """No sentence twice, few runs of four words twice, varied words and sentence openings."""
     text, least = subject.text, subject.form.variety[0]
     limit = say("limit repetition", share=REPEATED_SHARE, least=least)
-    if twins := near_equal(text):
+    if twins := _near_equal(text):
         first, second, ratio = twins[0]
         problem = say("twin sentences", words=[shortened(first.text), shortened(second.text)])
         spans = [sentence.span for a, b, _ in twins for sentence in (a, b)]
         return judged("repetition", ratio / 100, limit, problem, spans)
-    share, spans = repeated_runs(text)
+    share, spans = _repeated_runs(text)
     if share > REPEATED_SHARE and len(spans) >= FEWEST_CASES:
         problem = say("repeated runs", share=share, words=[text.raw[slice(*span)] for span in spans])
         return judged("repetition", share, limit, problem, spans)
@@ -107,8 +105,7 @@ def repetition(subject: Subject) -> Finding:
     return judged("repetition", variety, limit)
 
 
-def near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:
-    """Return the pairs of sentences that are equal but for small changes, with their ratio."""
+def _near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:
     from rapidfuzz import fuzz
 
     compared = [s for s in text.sentences[:_MOST_COMPARED] if s.length >= _SHORTEST_COMPARED]
@@ -120,7 +117,7 @@ def near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:
     ]
 
 
-def repeated_runs(text: Text) -> tuple[float, list[Span]]:
+def _repeated_runs(text: Text) -> tuple[float, list[Span]]:
     """Return the share of runs of four words that occur more than once, and the later ones' spans."""
     words = [word.lower for word in text.words]
     seen: set[tuple[str, ...]] = set()
@@ -154,10 +151,9 @@ def moving_variety(words: Sequence[Word]) -> float:
 def same_openings(text: Text) -> list[Sentence]:
     """Return the first three sentences in a row that begin with the same word of weight, or none."""
     sentences = [sentence for sentence in text.sentences if sentence.length]
-    openings = [_opening(text.words_of(sentence)) for sentence in sentences]
-    for i in range(len(sentences) - _SAME_OPENINGS + 1):
-        if len(set(openings[i : i + _SAME_OPENINGS])) == 1:
-            return sentences[i : i + _SAME_OPENINGS]
+    for _, group in groupby(sentences, key=lambda sentence: _opening(text.words_of(sentence))):
+        if len(same := list(group)) >= _SAME_OPENINGS:
+            return same[:_SAME_OPENINGS]
     return []
 
 
