@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from statistics import fmean
 from typing import Literal, NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged
@@ -13,42 +14,48 @@ from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, word_spans
 from synopsis_writer.house.form import FEWEST_SENTENCES, can_encode, within
 
+Tense = Literal["present", "preterite"]
+_HALF = 0.5
+
+
+class TensedVerb(NamedTuple):
+    """A finite verb of a certain tense."""
+
+    word: Word
+    tense: Tense
+
 
 def length(subject: Subject) -> Finding:
     """The number of words, characters or bytes is within the brief's limits, or else the form's."""
-    form, encoding = subject.form, subject.form.encoding
+    form, encoding = subject.form, subject.form.encoding or "utf-8"
     limits, unit = form.length
     parts = [subject.text.raw, *([subject.title] if form.title_counts else [])]
     counted = say(unit)
-    limit = say(
-        "limit length with title" if form.title_counts else "limit length",
-        low=limits[0],
-        high=limits[1],
-        unit=say("bytes in", encoding=encoding or "utf-8") if unit == "bytes" else counted,
-        counted=counted,
+    wanted = say("bytes in", encoding=encoding) if unit == "bytes" else counted
+    key = "limit length with title" if form.title_counts else "limit length"
+    limit = say(key, low=limits[0], high=limits[1], unit=wanted, counted=counted)
+    foreign = dict.fromkeys(
+        char for char in "".join(parts) if form.encoding and not can_encode(char, encoding)
     )
-    foreign = dict.fromkeys(char for char in "".join(parts) if encoding and not can_encode(char, encoding))
     if foreign:
         problem = say("foreign characters", encoding=encoding, chars=list(foreign))
         return judged("length", "".join(foreign), limit, problem)
-    if unit == "words":
-        count = sum(len(word_spans(part)) for part in parts)
-    elif unit == "characters":
-        count = sum(count_characters(part) for part in parts)
-    else:
-        count = sum(len(_one_line(part).encode(encoding or "utf-8")) for part in parts)
+    count = sum(_size(part, unit, encoding) for part in parts)
     way_out = say("tell more" if count < limits[0] else "cut")
     problem = say("length", n=count, counted=counted, limit=limit, way=way_out)
     return judged("length", count, limit, None if within(count, limits) else problem)
 
 
+def _size(raw: str, unit: str, encoding: str) -> int:
+    line = " ".join(unicodedata.normalize("NFC", raw).split())
+    return len(
+        word_spans(raw) if unit == "words" else line if unit == "characters" else line.encode(encoding)
+    )
+
+
 def count_characters(raw: str) -> int:
     """Return the number of NFC code points with blanks; a line or paragraph end counts as one blank."""
-    return len(_one_line(raw))
-
-
-def _one_line(raw: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", raw).split())
+    return _size(raw, "characters", "")
 
 
 def paragraphs(subject: Subject) -> Finding:
@@ -82,8 +89,7 @@ def rhythm(subject: Subject) -> Finding:
     if not low <= mean <= high:
         problem = say("short sentences" if mean < low else "long sentences", mean=mean)
         return judged("rhythm", value, limit, problem)
-    is_even = len(text.lengths) >= FEWEST_SENTENCES and not within(deviation, form.sentence_deviation)
-    if is_even:
+    if len(text.lengths) >= FEWEST_SENTENCES and not within(deviation, form.sentence_deviation):
         return judged("rhythm", value, limit, say("even sentences"), level="warning")
     return judged("rhythm", value, limit)
 
@@ -93,39 +99,37 @@ _PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
 
 def ending(subject: Subject) -> Finding:
     """The last sentence is whole, quotations are closed, and the answer is not truncated."""
-    raw = pattern("lettered variant").sub("", subject.text.raw).rstrip()
+    raw, limit = pattern("lettered variant").sub("", subject.text.raw).rstrip(), say("limit ending")
     last = [sentence.span for sentence in subject.text.sentences[-1:]]
     if subject.truncated:
-        return judged("ending", "cut", say("limit ending"), say("stopped"), last)
+        return judged("ending", "cut", limit, say("stopped"), last)
     if not pattern("end of a sentence").search(raw):
-        return judged("ending", raw[-20:], say("limit ending"), say("half a sentence"), last)
+        return judged("ending", raw[-20:], limit, say("half a sentence"), last)
     for opening, closings in _PAIRS:
         opened, closed = raw.count(opening), sum(map(raw.count, closings))
         if opened != closed and (opening != "„" or opened > closed or "”" not in raw):
             counts = {"opened": opened, "opening": opening, "closed": closed, "closing": closings[0]}
-            value = f"{opened} to {closed}"
-            return judged("ending", value, say("limit ending"), say("open quotation", **counts))
-    return judged("ending", "whole", say("limit ending"))
+            return judged("ending", f"{opened} to {closed}", limit, say("open quotation", **counts))
+    return judged("ending", "whole", limit)
 
 
 def exclamations(subject: Subject) -> Finding:
     """Few exclamation marks, and no words in capitals."""
     raw, most = subject.text.raw, subject.form.exclamations[1]
-    marks = [Span(*match.span()) for match in re.finditer("!", raw)]
+    marks = subject.text.find(re.compile("!"))
     limit = say("limit exclamations", most=most)
     if len(marks) > most:
         problem = say("exclamations", n=len(marks), most=most)
         return judged("exclamations", len(marks), limit, problem, marks)
-    capitals = [match for match in pattern("capitals").finditer(raw) if _shouts(match[0])]
-    spans = [Span(*match.span()) for match in capitals]
-    problem = say("capitals", words=[match[0] for match in capitals])
-    return judged("exclamations", len(capitals or marks), limit, problem if spans else None, spans)
+    spans = subject.text.find(pattern("capitals"))
+    words = {span: raw[slice(*span)] for span in spans}  # most are German: LKA NRW and UNESCO do not shout
+    shouted = [span for span in spans if fmean(map(is_german, words[span].lower().split())) > _HALF]
+    shouts = say("capitals", words=[words[span] for span in shouted]) if shouted else None
+    return judged("exclamations", len(shouted or marks), limit, shouts, shouted)
 
 
-def _shouts(capitals: str) -> bool:
-    """Whether most of the words in capitals are German words: LKA NRW and UNESCO are none."""
-    words = capitals.lower().split()
-    return sum(map(is_german, words)) * 2 > len(words)
+_LEAST_LINES = 2  # spoken sentences; a single one is no habit
+_LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is not speech
 
 
 def dialogue(subject: Subject) -> Finding:
@@ -134,26 +138,16 @@ def dialogue(subject: Subject) -> Finding:
     limit = say("limit dialogue" if low else "limit dialogue at most", low=low, high=high)
     if share < low:
         return judged("dialogue", share, limit, say("little speech", share=share))
-    spoken = spoken_spans(subject.text, subject.title)
+    spoken = [span for span in subject.text.quotes if _is_speech(subject.text, span, subject.title)]
     lines = sum(max(1, len(re.findall(r"[.!?…]+", subject.text.raw[slice(*span)]))) for span in spoken)
     is_few = share <= high or (high and lines < _LEAST_LINES)
     return judged("dialogue", share, limit, None if is_few else say("much speech", share=share), spoken)
 
 
-_LEAST_LINES = 2  # spoken sentences; a single one is no habit
-
-
-def spoken_spans(text: Text, title: str) -> list[Span]:
-    """Return the quotations that are speech; a title, a nickname or a single word is not."""
-    return [span for span in text.quotes if _is_speech(text, span, title)]
-
-
 def speech_share(text: Text, title: str) -> float:
     """Return the share of the characters inside speech, 0 to 1."""
-    return sum(span.end - span.start for span in spoken_spans(text, title)) / max(1, len(text.raw))
-
-
-_LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is not speech
+    spoken = (end - start for start, end in text.quotes if _is_speech(text, Span(start, end), title))
+    return sum(spoken) / max(1, len(text.raw))
 
 
 def _is_speech(text: Text, span: Span, title: str) -> bool:
@@ -173,12 +167,11 @@ def find_actors(raw: str) -> list[re.Match[str]]:
 
 def actors(subject: Subject) -> Finding | None:
     """The actors whom the brief names stand in brackets where the form wants them, or none do."""
-    wanted, matches = subject.form.actors_in_brackets, find_actors(subject.text.raw)
-    found = [match[1] for match in matches]
+    wanted = subject.form.actors_in_brackets
+    found = [match[1] for match in find_actors(subject.text.raw)]
     if wanted == "no":
         problem = say("actors", words=found, form=subject.form.name) if found else None
-        spans = [Span(*match.span()) for match in matches]
-        return judged("actors", len(found), say("limit actors"), problem, spans)
+        return judged("actors", len(found), say("limit actors"), problem, subject.text.find(pattern("actor")))
     given = find_actors(" ".join(map(str, subject.brief.as_data().values()))) if subject.brief else []
     if wanted == "either" or not given:
         return None
@@ -214,9 +207,7 @@ def hook(subject: Subject) -> Finding:
     return judged("hook", share, limit, say(key, form=form.name) if is_wrong else None, last)
 
 
-Tense = Literal["present", "preterite"]
 _LEAST_VERBS = 8  # fewer do not show a tense
-_HALF = 0.5
 _QUOTED_SENTENCE = 120  # characters
 
 # Sentences and verbs from which on a passage in the other tense is a switch. A text in the present may
@@ -225,13 +216,6 @@ _PASSAGE: dict[Tense, tuple[int, int]] = {"present": (3, 4), "preterite": (2, 3)
 
 _AUXILIARY_OF_THE_PAST = frozenset({"war", "waren"})
 _UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish or a duty as a past
-
-
-class TensedVerb(NamedTuple):
-    """A finite verb of a certain tense."""
-
-    word: Word
-    tense: Tense
 
 
 def tense(subject: Subject) -> Finding | None:
@@ -250,11 +234,9 @@ def tense(subject: Subject) -> Finding | None:
         counts = {"n": len(wrong), "all": len(verbs), "form": subject.form.name}
         problem = say("tense", tense=say(wanted), words=words, **counts)
         return judged("tense", past, limit, problem, [word.span for word in wrong])
-    parts = [verbs]
-    if low < _HALF < high:  # the form takes either tense, if a paragraph keeps to it
-        by_paragraph = groupby(verbs, key=lambda verb: sentences[verb.word.sentence].paragraph)
-        parts = [list(part) for _, part in by_paragraph]
-    for part in parts:
+    takes_either = low < _HALF < high  # if a paragraph keeps to it
+    by_part = groupby(verbs, lambda verb: sentences[verb.word.sentence].paragraph if takes_either else 0)
+    for part in [list(part) for _, part in by_part]:
         main: Tense = "preterite" if _share(part, "preterite") > _HALF else "present"
         if switched := _switch(subject.text, part, main):
             word, other = switched[0]
@@ -266,10 +248,7 @@ def tense(subject: Subject) -> Finding | None:
 
 
 def _switch(text: Text, verbs: Sequence[TensedVerb], main: Tense) -> list[TensedVerb]:
-    """Return the verbs of the first passage that leaves the main tense, unless it has a reason.
-
-    A lead-in may look back, and so may a passage that says when that was, anywhere or in the sentence before.
-    """
+    """Return the verbs of the first passage that leaves the main tense, unless it leads in or says when."""
     least_sentences, least_verbs = _PASSAGE[main]
     sentences = [list(group) for _, group in groupby(verbs, key=lambda verb: verb.word.sentence)]
     for leaves, group in groupby(sentences, key=lambda each: _share(each, main) < _HALF):
