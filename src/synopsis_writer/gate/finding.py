@@ -59,9 +59,9 @@ class Subject:
     @cached_property
     def fixes(self) -> tuple[Fix, ...]:
         """What code can put right in the text; blanks around it are no fault of it."""
-        raw, given = self.raw or self.text.raw, (self.show.name, *self.known_names)
+        raw = self.raw or self.text.raw
         first, last = len(raw) - len(raw.lstrip()), len(raw.rstrip())
-        fixes = fix(raw, self.house.quotation_marks, given)[1]
+        fixes = fix(raw, self.house.quotation_marks, (self.show.name, *self.known_names))[1]
         return tuple(each for each in fixes if first <= each.span.start and each.span.end <= last)
 
     @property
@@ -88,8 +88,7 @@ class Subject:
     def given_words(self) -> frozenset[str]:
         """All words a text may take from brief, show, answer and title, and their genitives."""
         lines = (self.show.name, self.show.place, self.title, *self.show.aliases, *self.known_names)
-        words = self.brief_words.union(*map(lower_words, lines))
-        words = words.union(*map(lower_words, self.house.known_words))
+        words = self.brief_words.union(*map(lower_words, (*lines, *self.house.known_words)))
         parts = words.union(*(word.split("-") for word in words))
         return frozenset(parts | {word + "s" for word in parts})
 
@@ -109,9 +108,7 @@ class Finding:
     waived: str = ""  # why a person let it pass
     hint: str = ""  # what to do about it
     repair: str = ""  # both for the model, in German, with the sentences it marks
-    wordings: tuple[Wording, Wording] | None = field(
-        default=None, compare=False, repr=False
-    )  # limit, message
+    wordings: tuple[Wording, Wording] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -123,9 +120,9 @@ class Finding:
     def as_data(self) -> dict[str, Any]:
         """Return the finding as JSON holds it."""
         fixes = [[list(span), *rest] for span, *rest in self.fixes]
-        data = {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
-        del data["wordings"]
-        return {key: value for key, value in data.items() if value or key not in _OPTIONAL}
+        data = {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes, "wordings": ()}
+        optional = ("waived", "hint", "repair", "wordings")
+        return {key: value for key, value in data.items() if value or key not in optional}
 
     @property
     def sentence(self) -> str:
@@ -138,9 +135,6 @@ class Finding:
         """Return the words of `text` that it marks; what was measured where it marks none."""
         marked = [" ".join(text[start:end].split()) for start, end in self.spans]
         return list(dict.fromkeys(marked)) or [str(self.value)]
-
-
-_OPTIONAL = frozenset({"waived", "hint", "repair"})
 
 
 def _known(check: str) -> str:
@@ -172,7 +166,7 @@ def waivers_of(document: Document) -> tuple[Waiver, ...]:
 
 
 def waive(findings: Sequence[Finding], text: str, waivers: Sequence[Waiver]) -> tuple[Finding, ...]:
-    """Return findings, with those as waived whose words a waiver names; others come back."""
+    """Return findings, with those as waived whose words a waiver names."""
     found = []
     for finding in findings:
         words = set(finding.marked_words(text)) if not finding.passed else {""}
@@ -193,10 +187,7 @@ def judged(
     level: Level = "error",
     fixes: Sequence[Fix] = (),
 ) -> Finding:
-    """Return the finding of a check, in English: one that passes where there is no problem.
-
-    What it then says is `held`, or else stands in the table by the check's name.
-    """
+    """Return the finding of a check, in English; one without a problem passes, and says what `held`."""
     message = problem or held or say(f"held {check}", **{**limit.values, "value": value})
     text, _, hint = message.text().partition(" | ")
     return Finding(
@@ -214,10 +205,7 @@ def judged(
 
 
 def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
-    """Return a finding with its message, hint and limit in a language, and with its German repair.
-
-    The repair quotes the sentences that the finding marks. A finding that was recorded stays as it is.
-    """
+    """Return a finding in a language, with its German repair; one that was recorded stays as it is."""
     if finding.wordings is None:
         return finding
     limit, message = finding.wordings
@@ -226,22 +214,16 @@ def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
         return german if language == "de" else finding
     own, _, hint = message.text("de").partition(" | ")
     own = shortened(own, _LONGEST_MESSAGE)
-    marked = [sentence for sentence in _marked(finding, text) if sentence not in own]
-    sentences = f" Im Satz: {' '.join(f'„{sentence}“' for sentence in marked)}" if marked else ""
-    repair = f"{own}{sentences} {hint}".strip()
-    if language == "de":
-        return replace(german, message=own, hint=hint, repair=repair)
-    return replace(finding, repair=repair)
-
-
-def _marked(finding: Finding, text: Text | None) -> list[str]:
-    """Return the first sentences that a finding marks part of."""
     marked = [
         shortened(" ".join(each.text.split()), _LONGEST_SENTENCE)
         for each in (text.sentences if text else ())
         if any(each.span.start < span.end and span.start < each.span.end for span in finding.spans)
     ]
-    return list(dict.fromkeys(marked))[:_MOST_SENTENCES]
+    quotes = [f"„{each}“" for each in list(dict.fromkeys(marked))[:_MOST_SENTENCES] if each not in own]
+    repair = " ".join([own, *(["Im Satz:"] if quotes else []), *quotes, *([hint] if hint else [])])
+    if language == "de":
+        return replace(german, message=own, hint=hint, repair=repair)
+    return replace(finding, repair=repair)
 
 
 FEWEST_CASES = 3  # behind a share that is to prove something
@@ -249,11 +231,7 @@ _CHANCE = 0.1  # probability under which so many cases are no chance
 
 
 def exceeds(cases: int, total: int, share: float) -> bool:
-    """Whether `cases` of `total` are beyond a limit on their share, by more than chance.
-
-    There are at least three, and if each of the `total` were a case with the probability `share`, so many
-    would come up less than once in ten times: an exact one-sided binomial test.
-    """
+    """Whether three or more of `total` are more than a `share` by chance: one-sided binomial test, p < .1."""
     if cases < FEWEST_CASES or cases <= share * total:
         return False
     tail = range(cases, total + 1)

@@ -51,10 +51,10 @@ class _Formatter(Formatter):
 
 def quoted(words: Sequence[str], language: Language = "en", most: int = 5) -> str:
     """Return `„a“, „b“`: distinct, in order, at most `most` of them."""
-    distinct = list(dict.fromkeys(words))
+    distinct = [f"„{shortened(word, _LONGEST_QUOTE)}“" for word in dict.fromkeys(words)]
     rest = len(distinct) - most
     more = "" if rest <= 0 else f" und {rest} weitere" if language == "de" else f" and {rest} more"
-    return ", ".join(f"„{shortened(word, _LONGEST_QUOTE)}“" for word in distinct[:most]) + more
+    return ", ".join(distinct[:most]) + more
 
 
 def shortened(text: str, most: int = 60) -> str:

@@ -51,7 +51,7 @@ class _Pattern:
         """Yield where a sentence has it."""
         if self.is_raw:
             for match in self.expression.finditer(sentence.text):
-                yield Span(*(sentence.span.start + end for end in match.span()))
+                yield Span(sentence.span.start + match.start(), sentence.span.start + match.end())
             return
         tokens = text.words_of(sentence)
         words = [word.lower for word in tokens]
@@ -69,12 +69,11 @@ class _Pattern:
             return start
         before = range(start - 1, max(-1, start - _BEFORE - 1), -1)
         near = [*before, *range(start, min(len(words), end + _BEHIND))]
-        return next((index for index in near if self._is_verb(words, index, end)), None)
-
-    def _is_verb(self, words: Sequence[str], index: int, end: int) -> bool:
-        if words[index] in self.verbs:
-            return True
-        return words[index] in self.parted and self.particle in words[max(end, index + 1) :][:_PARTICLE]
+        verbs = [index for index in near if words[index] in self.verbs]
+        if self.parted:  # the particle is behind the verb
+            parted = [index for index in near if words[index] in self.parted]
+            verbs += [index for index in parted if self.particle in words[max(end, index + 1) :][:_PARTICLE]]
+        return min(verbs, key=near.index, default=None)
 
 
 def floskel(subject: Subject) -> Finding:
@@ -92,58 +91,52 @@ def stock_phrases(text: Text) -> list[Phrase]:
     """Return the stock phrases of a text in order; of two that overlap the longer one."""
     found: list[Phrase] = []
     seen: set[int] = set()
-    anchored = _anchored()
+    patterns, anchored = _patterns()
     for sentence in text.sentences:
         words = {"", *(word.lower for word in text.words_of(sentence))}
         for number in sorted({number for word in words for number in anchored.get(word, ())}):
-            pattern = _patterns()[number]
+            pattern = patterns[number]
             for span in pattern.find(text, sentence):
                 if not pattern.from_second or number in seen:
                     found.append(Phrase(span, pattern.way_out, pattern.source))
                 seen.add(number)
     chosen: list[Phrase] = []
     for phrase in sorted(found, key=lambda phrase: (phrase.span.start - phrase.span.end, phrase.span.start)):
-        if all(
-            phrase.span.end <= other.span.start or other.span.end <= phrase.span.start for other in chosen
-        ):
+        start, end = phrase.span
+        if all(end <= other.span.start or other.span.end <= start for other in chosen):
             chosen.append(phrase)
     return sorted(chosen)
 
 
 @cache
-def _anchored() -> Mapping[str, Sequence[int]]:
-    """Return the numbers of the patterns by the words that they need; below "" those that need none."""
-    numbers: defaultdict[str, list[int]] = defaultdict(list)
-    for number, pattern in enumerate(_patterns()):
-        for word in pattern.anchors or {""}:
-            numbers[word].append(number)
-    return numbers
-
-
-@cache
-def _patterns() -> tuple[_Pattern, ...]:
+def _patterns() -> tuple[Sequence[_Pattern], Mapping[str, Sequence[int]]]:
+    """Return the patterns, and their numbers by the words that they need; below "" those that need none."""
     lists = word_lists("floskeln")
     lines = (line for kind, lines in lists.items() if kind not in _WORD_LISTS for line in lines)
-    return tuple(_compiled(*line.split(" | ")[:2]) for line in lines)
+    patterns = [_compiled(*line.split(" | ")[:2]) for line in lines]
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, pattern in enumerate(patterns):
+        for word in pattern.anchors or {""}:
+            numbers[word].append(number)
+    return patterns, numbers
 
 
 def _compiled(source: str, way_out: str) -> _Pattern:
     plain = source.removeprefix("2× ")
     from_second = plain != source
     if plain.startswith("/"):
-        return _Pattern(source, plain.strip("/"), way_out, is_raw=True, from_second=from_second)
-    verbs: set[str] = set()
-    parted: set[str] = set()
+        return _Pattern(source, plain.strip("/"), way_out, True, from_second)
+    verbs: frozenset[str] = frozenset()
+    parted = anchors = verbs
     particle = ""
     pieces: list[str] = []
-    anchors: frozenset[str] = frozenset()
     for part in plain.split():
         if part.startswith("@"):
             for verb in part[1:].split("/"):
                 head, _, base = verb.rpartition("|")
                 forms = _forms(base)
                 verbs |= {head + form for form in {*forms, f"zu{base}"}} if head else forms
-                parted, particle = (set(forms), head) if head else (parted, particle)
+                parted, particle = (forms, head) if head else (parted, particle)
         elif part == "?":
             pieces.append(r"\?\s")
         elif part == "^":
@@ -159,16 +152,8 @@ def _compiled(source: str, way_out: str) -> _Pattern:
             if not part.endswith("?") and min(map(len, words)) > min(map(len, anchors), default=0):
                 anchors = words
     regex = "".join(pieces)
-    return _Pattern(
-        source,
-        regex if regex.startswith("^") else rf"(?<=\s){regex}",
-        way_out,
-        from_second=from_second,
-        anchors=anchors,
-        verbs=frozenset(verbs),
-        parted=frozenset(parted),
-        particle=particle,
-    )
+    regex = regex if regex.startswith("^") else rf"(?<=\s){regex}"
+    return _Pattern(source, regex, way_out, False, from_second, anchors, verbs, parted, particle)
 
 
 def _words(source: str) -> frozenset[str]:
@@ -191,11 +176,8 @@ def _forms(verb: str) -> frozenset[str]:
     """Return the forms of a verb without a particle: regular ones unless the list has others."""
     stem = re.sub("e?n$", "", verb)
     if (forms := _strong_verbs().get(verb)) is not None:
-        past = forms[1]
-        plural = f"{past}n" if past.endswith("e") else f"{past}en"
+        plural = f"{forms[1].removesuffix('e')}en"
         return frozenset({verb, f"{stem}e", plural, *forms})
     linked = f"{stem}e" if stem.endswith(("t", "d", "fn", "gn", "chn")) else stem
     participle = f"{linked}t" if verb.startswith(_UNSTRESSED) else f"ge{linked}t"
-    return frozenset(
-        {verb, f"{stem}e", f"{linked}t", f"{linked}te", f"{linked}ten", f"{linked}st", participle}
-    )
+    return frozenset((verb, f"{stem}e", participle, *(linked + end for end in ("t", "te", "ten", "st"))))
