@@ -28,21 +28,16 @@ _MOST_ROUNDS = 5  # one rule can make work for another, seldom twice
 def fix(text: str, marks: str = "„“", given: Iterable[str] = ()) -> tuple[str, tuple[Fix, ...]]:
     """Return the text put right, and what was fixed, with spans in the text as it was.
 
-    Quotation marks become `marks`, the opening and the closing one; where they do not pair up in a paragraph
-    they stay. Words in `given` keep their straight apostrophes. A fixed text has nothing to fix.
+    Quotation marks become `marks`, the opening and the closing one, if they pair up in their paragraph.
+    Words in `given` keep their straight apostrophes. A fixed text has nothing to fix.
     """
     edited = _Edited(text)
     names = [word.strip(_AROUND_WORDS) for name in given for word in name.split() if "'" in word]
     for _ in range(_MOST_ROUNDS):
         before = edited.text
-        edited.apply(
-            INVISIBLE,
-            ((*match.span(), "") for match in pattern("invisible characters").finditer(edited.text)),
-        )
-        edited.apply("decomposed letters", _decomposed(edited.text))
         for kind, expression, new in _RULES:
-            matches = expression.finditer(edited.text)
-            edited.apply(kind, [(*match.span(), new) for match in matches])
+            edited.apply(kind, [(*match.span(), new) for match in expression.finditer(edited.text)])
+        edited.apply("decomposed letters", _decomposed(edited.text))
         edited.apply("line breaks", _line_breaks(edited.text))
         edited.apply("apostrophes", _apostrophes(edited.text, names))
         edited.apply(QUOTATION_MARKS, _quotation_marks(edited.text, marks))
@@ -82,7 +77,11 @@ class _Edited:
         origins: list[int] = []
         done = 0
         for start, end, new in edits:
-            first, last, text = _trimmed(self.text, start, end, new)
+            first, last, text = start, end, new
+            while first < last and text and self.text[first] == text[0]:  # leave out what stays at the ends
+                first, text = first + 1, text[1:]
+            while first < last and text and self.text[last - 1] == text[-1]:
+                last, text = last - 1, text[:-1]
             if first == last and not text:
                 continue
             before = first
@@ -112,21 +111,11 @@ class _Edited:
         return tuple(found)
 
 
-def _trimmed(text: str, start: int, end: int, new: str) -> _Edit:
-    """Return an edit without what stays at its ends."""
-    while start < end and new and text[start] == new[0]:
-        start, new = start + 1, new[1:]
-    while start < end and new and text[end - 1] == new[-1]:
-        end, new = end - 1, new[:-1]
-    return start, end, new
-
-
 _NARROW = "\u2000-\u200a\u202f\u205f"
-_LIST = r"[-–—*•#>|+`]|\d{1,2}[.)]|[a-z]\)"  # what begins a line of a list, heading, table or block of code
-
 _RULES = tuple(
     (kind, re.compile(expression, re.MULTILINE), new)
     for kind, expression, new in (
+        (INVISIBLE, pattern("invisible characters").pattern, ""),
         ("line breaks", "[\x0b\x85\u2028\u2029]", "\n"),
         ("spaces", rf"[{_NARROW}](?=[!?;:,.…»“”])|^[ \t{_NARROW}]+(?=\S)|[ \t\u00a0{_NARROW}]+$", ""),
         ("spaces", rf"[ \t\u00a0{_NARROW}]{{2,}}|[\t{_NARROW}]", " "),
@@ -152,13 +141,10 @@ def _line_breaks(text: str) -> Iterator[_Edit]:
     for match in pattern("line break").finditer(text):
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         following = text[match.end() :].partition("\n")[0]
-        if (
-            (title and title == line.strip("#*_ \t"))
-            or pattern("line of no prose").match(line)
-            or pattern("line of no prose").match(following)
-        ):
-            continue
-        if text[match.end()].islower() or len(line) >= _LONG_LINE:
+        is_title = title and title == line.strip("#*_ \t")
+        is_prose = not any(map(pattern("line of no prose").match, (line, following)))
+        goes_on = text[match.end()].islower() or len(line) >= _LONG_LINE
+        if is_prose and goes_on and not is_title:
             yield *match.span(), " "
 
 
@@ -168,18 +154,15 @@ _AROUND_WORDS = '.,;:!?…„“”"»«()'
 def _apostrophes(text: str, given: Sequence[str]) -> Iterator[_Edit]:
     if not pattern("apostrophe").search(text):
         return
-    found = [*pattern("inner apostrophe").finditer(text), *pattern("leading apostrophe").finditer(text)]
+    kinds = ("inner apostrophe", "leading apostrophe", "trailing apostrophe")
+    inner, leading, trailing = ([match.span() for match in pattern(kind).finditer(text)] for kind in kinds)
     quoted = [Span(*match.span()) for match in pattern("single quotation").finditer(text)]
-    found += [
-        match
-        for match in pattern("trailing apostrophe").finditer(text)
-        if not any(span.contains(match.start()) for span in quoted)
-    ]
-    for match in sorted(found, key=lambda match: match.start()):
-        start = max(text.rfind(blank, 0, match.start()) for blank in " \n") + 1
-        word = text[start:].split(maxsplit=1)[0].strip(_AROUND_WORDS) if given else ""
-        if not any(word.startswith(name) for name in given):
-            yield *match.span(), "’"
+    trailing = [edge for edge in trailing if not any(span.contains(edge[0]) for span in quoted)]
+    for start, end in sorted(inner + leading + trailing):
+        begins = max(text.rfind(blank, 0, start) for blank in " \n") + 1
+        word = text[begins:].split(maxsplit=1)[0].strip(_AROUND_WORDS) if given else ""
+        if not word.startswith(tuple(given)):
+            yield start, end, "’"
 
 
 _SINGLE = {"„“": "‚‘", "»«": "›‹", "«»": "‹›", "“”": "‘’"}
@@ -189,17 +172,16 @@ _DEEPEST = 2  # quotations: one within another
 
 def _quotation_marks(text: str, marks: str) -> Iterator[_Edit]:
     """Yield the quotation marks of each paragraph in which they pair up, at most two deep."""
-    if (
-        marks == "„“"
-        and text.count("„") == text.count("“")
-        and not pattern("other quotation mark").search(text)
-    ):
+    is_paired = marks == "„“" and text.count("„") == text.count("“")
+    if is_paired and not pattern("other quotation mark").search(text):
         return  # quickly, and usually so
     start = 0
     for paragraph in re.split(r"(\n[ \t]*\n)", text):
-        if not pattern("code").search(paragraph):
-            for first, last, new in _pairs(paragraph, marks):
+        done = 0  # of two that overlap only the first is made
+        for first, last, new in [] if pattern("code").search(paragraph) else _pairs(paragraph, marks):
+            if first >= done:
                 yield start + first, start + last, new
+                done = last
         start += len(paragraph)
 
 
@@ -225,7 +207,7 @@ def _pairs(text: str, marks: str) -> list[_Edit]:
         for start, end in (match.span() for match in pattern(name).finditer(text) if pair):
             if any(span.contains(start) for span in outer) == is_inner and pair:
                 edits += [(start, start + 1, pair[0]), (end - 1, end, pair[1])]
-    return _apart(sorted(edits))
+    return sorted(edits)
 
 
 def _role(text: str, mark: re.Match[str], *, is_open: bool) -> tuple[bool, int]:
@@ -238,12 +220,3 @@ def _role(text: str, mark: re.Match[str], *, is_open: bool) -> tuple[bool, int]:
         return opens, 0
     is_loose = not opens and (before if is_open else after) == " "
     return not is_open, int(is_loose)
-
-
-def _apart(edits: Iterable[_Edit]) -> list[_Edit]:
-    """Return edits without those that overlap the one before."""
-    found: list[_Edit] = []
-    for edit in edits:
-        if not found or edit[0] >= found[-1][1]:
-            found.append(edit)
-    return found
