@@ -303,7 +303,7 @@ def _model() -> _Model:
         with gzip.open(Path(HanTa.__file__).with_name("morphmodel_ger.pgz")) as file:
             parts = pickle.load(file)  # noqa: S301 - as HanTa does
         numbers, names, endings, lengths, unknown, rare, moves, known = parts[:8]
-        follow, shares, cases, words = *parts[9:12], parts[-1]
+        follow, shares, cases, words = parts[9], parts[10], parts[11], parts[-1]
         table = np.full((len(follow) + 1, max(cases) + 1), _DEAD_END, np.float32)
         for row, scores in zip(table[1:], follow.values(), strict=True):
             row[list(scores)] = list(scores.values())
