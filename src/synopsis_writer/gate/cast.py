@@ -15,6 +15,11 @@ from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_wor
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
 MOST_UNDECLARED = 3  # full names that neither brief nor cast nor answer gives
+_Problem = tuple[Wording, Sequence[Span]]  # of a finding
+_GENITIVE_ENDS = frozenset("s'’")
+_GENITIVE = re.compile(r"[’']?s$|[’']$")
+_LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
+Value = TypeVar("Value")
 
 
 class Name(NamedTuple):
@@ -29,9 +34,6 @@ class FullName(NamedTuple):
 
     name: Name
     span: Span
-
-
-_Problem = tuple[Wording, Sequence[Span]]  # of a finding
 
 
 def cast(subject: Subject) -> Finding:
@@ -194,10 +196,6 @@ def _passages(text: Text, spans: Sequence[Span]) -> list[str]:
     return [text.raw[slice(*span)] for span in spans]
 
 
-_GENITIVE_ENDS = frozenset("s'’")
-_GENITIVE = re.compile(r"[’']?s$|[’']$")
-
-
 @lru_cache(maxsize=20_000)
 def parse_name(full: str) -> Name:
     """Return both names of `Prof. Dr. Karin Patzelt`; of `Dr. Bar` the last, of `Fladi` the first."""
@@ -275,9 +273,6 @@ def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool
     )
 
 
-_LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
-
-
 def is_calling(word: str) -> bool:
     """Whether a lower-case word before a name says what the person is: Requisiteur, Schwiegervater, Witwe."""
     return not lexicon.is_function_word(word) and (
@@ -306,9 +301,6 @@ class Occupation(NamedTuple):
 def occupation(word: str) -> Occupation | None:
     """Return the occupation a lower-case noun names, compounds of a known one included; None for others."""
     return longest_ending(word, _occupations(), 4)  # Arzt, Koch, Wirt
-
-
-Value = TypeVar("Value")
 
 
 def longest_ending(word: str, known: Mapping[str, Value], shortest: int) -> Value | None:

@@ -20,6 +20,14 @@ _COMMON = 3.0  # Zipf frequency from which on a word that is near a name is a wo
 _OLDEST = 115  # years
 
 _Problems = Iterator[tuple[Span, str]]  # where it stands, and what contradicts it; empty: it cannot be at all
+_NEAR = 20  # characters
+_UMLAUTS = str.maketrans("äöü", "aou")
+
+_DAYS = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()
+_WEEKDAYS = {name: number for number, name in enumerate(_DAYS)} | {"Sonnabend": 5}
+_MONTHS = word_lists("patterns")["month"][0].split("|")
+_LEAP_YEAR = 2024  # which has all days
+_HALF_DAY = 12 * 60  # minutes: 9 bis 2 Uhr are five hours
 
 
 class _People:
@@ -104,10 +112,6 @@ def _callings(people: _People, text: Text) -> _Problems:
                 yield word.span, role
 
 
-_NEAR = 20  # characters
-_UMLAUTS = str.maketrans("äöü", "aou")
-
-
 def _nouns(role: str) -> list[str]:
     return [word for word in word_parts(role) if word[0].isupper()]
 
@@ -182,12 +186,6 @@ def _counts(_: _People, text: Text) -> _Problems:
         most[noun] = max((before, words), (high, f"{match['number']} {noun}"))
 
 
-_DAYS = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()
-_WEEKDAYS = {name: number for number, name in enumerate(_DAYS)} | {"Sonnabend": 5}
-_MONTHS = word_lists("patterns")["month"][0].split("|")
-_LEAP_YEAR = 2024  # which has all days
-
-
 def _dates(_: _People, text: Text) -> _Problems:
     """Find dates and times that cannot be, and those that do not fit their weekday or the day before."""
     for match in pattern("day of a month").finditer(text.raw):
@@ -210,9 +208,6 @@ def _dates(_: _People, text: Text) -> _Problems:
         before = [day for day in before if day.start() >= sentence] or before
         if len(before) == 1 and later and (_WEEKDAYS[before[0][0]] + later - _WEEKDAYS[match["day"]]) % 7:
             yield Span(*match.span()), before[0][0]
-
-
-_HALF_DAY = 12 * 60  # minutes: 9 bis 2 Uhr are five hours
 
 
 def _durations(_: _People, text: Text) -> _Problems:

@@ -26,6 +26,13 @@ _MULTIPLIERS = np.array([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**64 | 1 for i in
 _NAME = 0x5BF0_3635  # stands for any name, so that a copy with other names is still a copy
 _VERSION = 2  # of the arrays on the disk
 
+Fingerprints = npt.NDArray[np.uint32]
+WINDOW = 15  # runs of six: of so many side by side the smallest hash is a fingerprint
+MOST_SHARING = 100  # texts of a part: what so many share is a fixed phrase, for a copy is not let in
+_HALF = np.uint64(32)
+_LOWER = np.uint64(2**32 - 1)
+_LARGEST = 2**20  # entries of a part: to join two larger ones would halt a batch, and need their memory again
+
 
 class Source(NamedTuple):
     """A text that must not be copied, and the names of its people."""
@@ -139,14 +146,6 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
     parts = ((source.id, source.text, *source.names) for source in sources)
     key = digest([f"{_VERSION} {RUN}", *chain.from_iterable(parts)])
     return CopyIndex(sources, names, **cached_arrays(folder / key, build, is_sound))
-
-
-Fingerprints = npt.NDArray[np.uint32]
-WINDOW = 15  # runs of six: of so many side by side the smallest hash is a fingerprint
-MOST_SHARING = 100  # texts of a part: what so many share is a fixed phrase, for a copy is not let in
-_HALF = np.uint64(32)
-_LOWER = np.uint64(2**32 - 1)
-_LARGEST = 2**20  # entries of a part: to join two larger ones would halt a batch, and need their memory again
 
 
 def fingerprints(hashes: Hashes) -> Fingerprints:

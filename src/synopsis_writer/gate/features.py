@@ -28,6 +28,15 @@ _SHORTEST_STEM = 4  # letters of a word that ends compounds
 _RUN = 4  # words
 _MOST_SHARE = {"opening": 1 / 4, "open ending": 1 / 4, "motif": 1 / 6}
 _FEWEST_ALIKE = 3  # texts; two may be alike in any pool
+_SPOKEN = re.compile(r"[.,!?…]")  # in a quotation, or right behind it: it is no title
+_STARTS = ("clause", "place", "new thing", "thing", "pronoun")
+
+_SAME_FORM, _ALL_FORMS = 3, 6  # texts of which the kinds of sentences, and motifs and names, are avoided
+LAST_TEXTS = 24  # that are remembered, so that there are some of each form among them
+_MOST_LISTED = 12
+_FEWEST_REFUSED = 2  # half of the texts that differ enough share one thing by chance, 12–16 % two
+_LISTED = 12  # patterns of a kind
+_FUNCTION_WORDS = sorted(FUNCTION_WORDS | GERMAN_WORDS)
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,6 @@ def _kind_of(text: Text, sentence: Sentence, people: Collection[str]) -> str:
     return _kind_of_question(words) if kind == "question" else kind
 
 
-_SPOKEN = re.compile(r"[.,!?…]")  # in a quotation, or right behind it: it is no title
-_STARTS = ("clause", "place", "new thing", "thing", "pronoun")
-
-
 def _kind_of_question(words: Sequence[str]) -> str:
     if words[0] == "oder":
         return "question, oder first"
@@ -176,12 +181,6 @@ class Avoid(BaseModel):
     endings: Mapping[str, str] = {}
     motifs: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-
-
-_SAME_FORM, _ALL_FORMS = 3, 6  # texts of which the kinds of sentences, and motifs and names, are avoided
-LAST_TEXTS = 24  # that are remembered, so that there are some of each form among them
-_MOST_LISTED = 12
-_FEWEST_REFUSED = 2  # half of the texts that differ enough share one thing by chance, 12–16 % two
 
 
 def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Iterable[Show]) -> Avoid | None:
@@ -273,10 +272,6 @@ class PoolVariety:
         lines.append(f"compression: all texts together become {self.compression:.2f} times smaller")
         repeated = "of the runs of four words stand in another text, too"
         return [*lines, f"self-repetition: {self.repetition:.1%} {repeated}"]
-
-
-_LISTED = 12  # patterns of a kind
-_FUNCTION_WORDS = sorted(FUNCTION_WORDS | GERMAN_WORDS)
 
 
 def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:

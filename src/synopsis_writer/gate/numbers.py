@@ -8,6 +8,30 @@ from typing import NamedTuple
 from synopsis_writer.gate.lexicon import pattern, stem
 from synopsis_writer.gate.text import Span
 
+_CLOSE = 1 + 1e-9
+_DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most, by the unit's stem
+    "sekund": (1 / 86_400, 1 / 86_400),
+    "minut": (1 / 1_440, 1 / 1_440),
+    "stund": (1 / 24, 1 / 24),
+    "tag": (1, 1),
+    "woch": (7, 7),
+    "monat": (28, 31),
+    "jahr": (360, 366),
+}
+_ABOUT = {"about": (0.85, 1.15), "more than": (1.0, 1.25), "less than": (0.8, 1.0)}  # `gut` means 42, not 60
+_HALF_AN_HOUR = 0.5
+_BEFORE = 24  # characters that hold what says that a number is about right
+_SIGNS = {"€": "euro", "%": "prozent"}
+_MULTIPLES = {"dutzend": 12, "tausend": 1e3, "million": 1e6, "millionen": 1e6}
+_MULTIPLES |= {"milliarde": 1e9, "milliarden": 1e9}
+_FARTHEST = 4  # tokens from a number to what it counts
+
+_ONES = "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
+_ONES += "dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn".split()
+_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
+_ODD_ORDINALS = {"dritt": 3, "siebt": 7, "acht": 8}
+_CASES = "e en er es em".split()
+
 
 class Number(NamedTuple):
     """A number that is at least `low` and at most `high`."""
@@ -28,25 +52,6 @@ class Number(NamedTuple):
     def agrees(self, other: "Number") -> bool:
         """Whether both can be the same number of their units, which are alike."""
         return self.low <= other.high * _CLOSE and other.low <= self.high * _CLOSE
-
-
-_CLOSE = 1 + 1e-9
-_DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most, by the unit's stem
-    "sekund": (1 / 86_400, 1 / 86_400),
-    "minut": (1 / 1_440, 1 / 1_440),
-    "stund": (1 / 24, 1 / 24),
-    "tag": (1, 1),
-    "woch": (7, 7),
-    "monat": (28, 31),
-    "jahr": (360, 366),
-}
-_ABOUT = {"about": (0.85, 1.15), "more than": (1.0, 1.25), "less than": (0.8, 1.0)}  # `gut` means 42, not 60
-_HALF_AN_HOUR = 0.5
-_BEFORE = 24  # characters that hold what says that a number is about right
-_SIGNS = {"€": "euro", "%": "prozent"}
-_MULTIPLES = {"dutzend": 12, "tausend": 1e3, "million": 1e6, "millionen": 1e6}
-_MULTIPLES |= {"milliarde": 1e9, "milliarden": 1e9}
-_FARTHEST = 4  # tokens from a number to what it counts
 
 
 def read_numbers(raw: str) -> Iterator[Number]:
@@ -103,13 +108,6 @@ def number_value(token: str) -> tuple[float | None, str]:
         return known.get(word), unit
     parts = known.get(head, None if head else 1), known.get(rest.removeprefix("und"), None if rest else 0)
     return (None if None in parts else (parts[0] or 0) * 1000 + (parts[1] or 0)), unit
-
-
-_ONES = "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
-_ONES += "dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn".split()
-_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-_ODD_ORDINALS = {"dritt": 3, "siebt": 7, "acht": 8}
-_CASES = "e en er es em".split()
 
 
 @cache

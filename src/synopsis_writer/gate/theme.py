@@ -66,6 +66,13 @@ _BORDER = 3  # letters that a part of a compound leaves at least before it, or a
 _VOWELS = re.compile(r"[aeiouy]+")
 _CASES = ("", "em", "en", "er", "es", "e", "n", "s", "in")
 
+THESAURI = (  # in the format of MyThes, read where Debian's packages put them
+    Path("/usr/share/mythes/th_de_DE_v2"),
+    Path("/usr/share/mythes/th_de_CH_v2"),
+)
+_ENTRY = re.compile(r"\([^)]*\)")
+_NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
+
 
 class _Told(NamedTuple):
     """A text's words."""
@@ -267,14 +274,6 @@ def _groups() -> Mapping[str, set[int]]:
         for word in line.split():
             groups[root(word)].add(number)
     return dict(groups)
-
-
-THESAURI = (  # in the format of MyThes, read where Debian's packages put them
-    Path("/usr/share/mythes/th_de_DE_v2"),
-    Path("/usr/share/mythes/th_de_CH_v2"),
-)
-_ENTRY = re.compile(r"\([^)]*\)")
-_NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
 
 
 @cache

@@ -31,6 +31,18 @@ _WARNINGS = {"floskel", "consistency", "variety", REVIEW}  # they refuse a text 
 _ENDS_OF_RANGE = 2
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
 
+_OF_LENGTH = frozenset({"words", "characters", "paragraphs"})
+_COUNTS = frozenset({"spoken_sentences", "questions_asked"})
+
+# What is not taken from elsewhere where a form itself says the former: it would contradict.
+_REPLACED = {
+    "words": ("characters", "bytes"),
+    "characters": ("words", "bytes"),
+    "bytes": ("words", "characters"),
+    "tense": ("preterite",),
+}
+_AIMS = {"speech": "spoken_sentences", "questions": "questions_asked"}
+
 
 def _read_range(value: Any) -> Any:
     """Read `200-600`, `25 %`, or a number, which is the most that is allowed."""
@@ -212,19 +224,6 @@ class Form(BaseModel):
                 "aim": self.aim.model_copy(update=aim),
             }
         )
-
-
-_OF_LENGTH = frozenset({"words", "characters", "paragraphs"})
-_COUNTS = frozenset({"spoken_sentences", "questions_asked"})
-
-# What is not taken from elsewhere where a form itself says the former: it would contradict.
-_REPLACED = {
-    "words": ("characters", "bytes"),
-    "characters": ("words", "bytes"),
-    "bytes": ("words", "characters"),
-    "tense": ("preterite",),
-}
-_AIMS = {"speech": "spoken_sentences", "questions": "questions_asked"}
 
 
 def inherit(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

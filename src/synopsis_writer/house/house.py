@@ -18,6 +18,7 @@ from synopsis_writer.storage.files import write_file
 
 Orthography = Literal["de-DE", "de-AT", "de-CH"]
 QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']
+_BUILT_IN = (folder("examples") / HOUSE_FILE).resolve()
 
 
 class House(BaseModel):
@@ -168,9 +169,6 @@ def make_house(document: Document) -> House:
         return House.model_validate(own)
     except ValidationError as error:
         raise SettingsError(document.explain(error)) from error
-
-
-_BUILT_IN = (folder("examples") / HOUSE_FILE).resolve()
 
 
 @cache

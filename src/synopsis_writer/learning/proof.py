@@ -22,6 +22,11 @@ MOST_REFUSED = 0.05  # share of a form's own texts that a check may refuse as an
 _MOST_DAMAGED = 40  # texts of which damaged copies are made, evenly spread
 
 Judge = Callable[[int], tuple[House, Sequence[Show]]]  # the house that judges a text, by its number
+_COPIED = 12  # words; a longer sentence counts as copied
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_ENGLISH = "Meanwhile nobody in the kitchen knows where the old keys are."
+_STRANGERS = "Thomas Reuter, Sabine Kessler, Andreas Brandt, Stefan Lindner und Ulrike Petersen warten."
+_FEWEST_VERBS = 8  # that show a tense
 
 
 class Line(NamedTuple):
@@ -138,10 +143,6 @@ def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
     return gate.judge(replace(subject, exclude_source=own.id))
 
 
-_COPIED = 12  # words; a longer sentence counts as copied
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
-
-
 def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, str, OwnText]]:
     """Yield damaged copies of a text: what is wrong, the check that must name it, and the copy.
 
@@ -190,11 +191,6 @@ def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, s
             yield name, check, replace(own, text=analyse(text))
     if other.show != own.show and other.theme != own.theme:
         yield "theme of another show", "theme", replace(own, theme=other.theme)
-
-
-_ENGLISH = "Meanwhile nobody in the kitchen knows where the old keys are."
-_STRANGERS = "Thomas Reuter, Sabine Kessler, Andreas Brandt, Stefan Lindner und Ulrike Petersen warten."
-_FEWEST_VERBS = 8  # that show a tense
 
 
 def _in_preterite(text: Text) -> str:

@@ -42,6 +42,30 @@ _LEAST_SENTENCES = 5  # fewer do not show a deviation
 _GERMAN_WORD_SHARE = 0.1  # of the distinct words; a text with fewer may be foreign
 _FOREIGN = 0.9  # probability
 ENDINGS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
+_TITLES = re.compile(r"^(?:(?:Dr|Prof)\. )+")
+_BEFORE_THINGS = frozenset("in im aus nach bei bis um am an auf vor zum zur vom beim".split())
+_ARTICLES = frozenset("der die das den dem des ein eine einer".split())
+_MOST_PEOPLE = 14  # of an example
+
+_LIKE_A_FORM = re.compile(
+    r"^(?:episode|teaser|special|week|portr[aäe]\w*|folgen?|wochen?)$|kurz|lang|inhalt|vorschau|texte?$|epg|presse",
+    re.IGNORECASE,
+)
+
+
+# Up to how many words in the text in the middle texts may be of a form, its name and its purpose.
+_SUGGESTIONS = (
+    (45, "kurz", "Kurztext für Programmhinweise: worum es in der Folge geht, in wenigen Sätzen."),
+    (160, "vorschau", "Vorschau auf eine Folge: wer vor welchem Konflikt steht, und was daraus wird."),
+    (320, "inhalt", "Inhaltsangabe einer Folge: was geschieht, wen es trifft, und wie es ausgeht."),
+    (math.inf, "lang", "Ausführliche Inhaltsangabe einer Folge mit ihren Nebensträngen."),
+)
+
+_MOST_FORMS = 4
+_FEWEST_OF_A_FORM = 3
+_APART = math.log(1.8)  # between the means of two forms
+_SPREAD = 0.6  # within k forms at most, times the 1 / k² of the variance within k parts of an even spread
+_MOST_GAPS = 12  # where cuts are tried
 
 
 def measure(text: Text, title: str = "") -> dict[str, float]:
@@ -168,16 +192,9 @@ class OwnText:
         return "" if cast.is_calling(name.lower()) else name
 
 
-_TITLES = re.compile(r"^(?:(?:Dr|Prof)\. )+")
-
-
 def without_titles(name: str) -> str:
     """Return a name without `Dr.` and `Prof.`."""
     return _TITLES.sub("", name)
-
-
-_BEFORE_THINGS = frozenset("in im aus nach bei bis um am an auf vor zum zur vom beim".split())
-_ARTICLES = frozenset("der die das den dem des ein eine einer".split())
 
 
 def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = None) -> list[OwnText]:
@@ -245,9 +262,6 @@ def people_of(source: Source) -> list[str]:
     return _own_text(source, source.document.path.parent, {}).characters
 
 
-_MOST_PEOPLE = 14  # of an example
-
-
 def own_text(example: Example) -> OwnText:
     """Return an example as a text of its house."""
     document = Document(example.path, {}, example.synopsis.text)
@@ -310,32 +324,10 @@ def _meanings(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return ("form", "show") if is_first else ("show", "form")
 
 
-_LIKE_A_FORM = re.compile(
-    r"^(?:episode|teaser|special|week|portr[aäe]\w*|folgen?|wochen?)$|kurz|lang|inhalt|vorschau|texte?$|epg|presse",
-    re.IGNORECASE,
-)
-
-
-# Up to how many words in the text in the middle texts may be of a form, its name and its purpose.
-_SUGGESTIONS = (
-    (45, "kurz", "Kurztext für Programmhinweise: worum es in der Folge geht, in wenigen Sätzen."),
-    (160, "vorschau", "Vorschau auf eine Folge: wer vor welchem Konflikt steht, und was daraus wird."),
-    (320, "inhalt", "Inhaltsangabe einer Folge: was geschieht, wen es trifft, und wie es ausgeht."),
-    (math.inf, "lang", "Ausführliche Inhaltsangabe einer Folge mit ihren Nebensträngen."),
-)
-
-
 def suggested_form(texts: Sequence[OwnText]) -> tuple[str, str]:
     """Return the name and the purpose of the form that the length of the texts suggests."""
     middle = sorted(len(own.text.words) for own in texts)[len(texts) // 2]
     return next((name, purpose) for most, name, purpose in _SUGGESTIONS if middle <= most)
-
-
-_MOST_FORMS = 4
-_FEWEST_OF_A_FORM = 3
-_APART = math.log(1.8)  # between the means of two forms
-_SPREAD = 0.6  # within k forms at most, times the 1 / k² of the variance within k parts of an even spread
-_MOST_GAPS = 12  # where cuts are tried
 
 
 def with_forms(texts: Sequence[OwnText]) -> list[OwnText]:
