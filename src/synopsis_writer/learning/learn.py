@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from importlib.resources import files
@@ -56,8 +56,6 @@ _LEAST_COUNTS = {"words": LEAST_WORDS, "characters": 1, "paragraphs": 1}
 _ROUNDING = 1e-9
 
 _LOGLINE = range(15, 320)  # characters of an example's, with a full stop
-
-
 _QUESTION = (
     "Sage in einem deutschen Satz von höchstens 20 Wörtern, worum es in diesem Text geht: als Auftrag an "
     "eine Redaktion, die ihn noch nicht kennt: ohne das Ende zu verraten und ohne Anführungszeichen. "
@@ -109,7 +107,7 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     past = [own.is_past for own in texts]
     is_present = sum(past) <= (1 - _NEARLY_ALL) * len(past)
     data["tense"] = "preterite" if _is_rule(past) else "present" if is_present else "either"
-    endings = (end for end in ENDINGS if _is_rule(end in own.endings for own in texts))
+    endings = (end for end in ENDINGS if _is_rule([end in own.endings for own in texts]))
     data["ending"] = next(endings, "any")
     for limit in RULES:
         if limit in data or limit == "words" or not values[limit]:
@@ -123,8 +121,8 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
             stray = (high - low) / 2 * max(0.0, (_SENTENCES / max(1, sentences)) ** 0.5 - 1)
             low, high = max(0.0, low - stray), high + stray
         data[limit] = shrunk_limits(limit, values[limit], (low, high))
-    data["actors_in_brackets"] = _wanted(bool(find_actors(own.text.raw)) for own in texts)
-    data["headline"] = _wanted(own.has_headline for own in texts if own.has_headline is not None)
+    data["actors_in_brackets"] = _wanted([bool(find_actors(own.text.raw)) for own in texts])
+    data["headline"] = _wanted([own.has_headline for own in texts if own.has_headline is not None])
     tenth = len(lengths) // 10
     beats = max(FEWEST_BEATS, min(9, round(fmean(values["words"]) / _WORDS_A_BEAT)))
     data["aim"] = {unit: (lengths[tenth], lengths[-1 - tenth]), "beats": (FEWEST_BEATS, beats)}
@@ -137,15 +135,13 @@ def _sorted_values(texts: Sequence[OwnText]) -> dict[str, list[float]]:
     return {limit: sorted(own.values[limit] for own in texts if limit in own.values) for limit in limits}
 
 
-def _is_rule(holds: Iterable[bool]) -> bool:
+def _is_rule(holds: Sequence[bool]) -> bool:
     """Whether nearly all texts, with one more that does not, have it in common."""
-    counted = list(holds)
-    return sum(counted) >= _NEARLY_ALL * (len(counted) + 1)
+    return sum(holds) >= _NEARLY_ALL * (len(holds) + 1)
 
 
-def _wanted(holds: Iterable[bool]) -> str:
-    counted = list(holds)
-    return "yes" if _is_rule(counted) else "no" if _is_rule(not each for each in counted) else "either"
+def _wanted(holds: Sequence[bool]) -> str:
+    return "yes" if _is_rule(holds) else "no" if _is_rule([not each for each in holds]) else "either"
 
 
 def _orthography(texts: Sequence[OwnText]) -> str:
@@ -220,9 +216,7 @@ RULES = {
 # Values that cannot be too low, or too high.
 _FROM_ZERO = frozenset({"sentence_longest", "questions", "speech", "exclamations", "phrases"})
 _UP_TO_ONE = frozenset({"variety"})
-
-
-PRIOR = 5  # texts that the built-in values weigh as much as
+_PRIOR = 5  # texts that the built-in values weigh as much as
 _FEWEST_WITH_OUTLIERS = 8
 
 
@@ -242,7 +236,7 @@ def shrunk_limits(name: str, values: Sequence[float], built_in: tuple[float, flo
         first, middle, third = quantiles(inner, n=4)
         fence = max(3 * (third - first), middle / 2 if is_count else rule.least_width)
         inner = [value for value in inner if first - fence <= value <= third + fence]
-    weight = len(inner) / (len(inner) + PRIOR)
+    weight = len(inner) / (len(inner) + _PRIOR)
     low, high = inner[0], inner[-1]
     gaps = 4 * (high - low) / max(1, len(inner) - 1)
     lower = min(low, weight * (low - gaps) + (1 - weight) * built_in[0])
@@ -274,10 +268,9 @@ def calibrate(folder: Path, house: House, name: str, form: str | None = None) ->
         raise ExampleError(f"{folder}: holds no text: name a folder with .md or .txt files")
     forms = as_data(house)["forms"]
     for known, rows in values.items():
-        limits = {rule: getattr(house.form(known), rule) for rule in RULES}
-        forms[known] = {
-            rule: shrunk_limits(rule, [row[rule] for row in rows], limits[rule]) for rule in RULES
-        }
+        built_in = house.form(known)
+        columns = {rule: [row[rule] for row in rows] for rule in RULES}
+        forms[known] = {rule: shrunk_limits(rule, columns[rule], getattr(built_in, rule)) for rule in RULES}
     learnt = make_house(Document(folder, {"name": name, "forms": forms}, ""))
     return learnt, {known: len(rows) for known, rows in values.items()}
 
@@ -295,12 +288,8 @@ def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
     """Return a `house.yaml` for an editor, with a comment for each learnt value."""
     from jinja2 import Environment
 
-    environment = Environment(
-        autoescape=False,  # noqa: S701 - not for a browser
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    layout: dict[str, Any] = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    environment = Environment(autoescape=False, **layout)  # noqa: S701 - not for a browser
     environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
     environment.filters["range"] = lambda limits: f"[{limits[0]:g}, {limits[1]:g}]"
     template = files(__package__).joinpath("house.yaml.j2").read_text(encoding="utf-8")
@@ -346,9 +335,7 @@ def check_target(out: Path, *, force: bool) -> None:
             raise FileError(f"{out}: is a house: name another folder with --out, or replace it with --force")
 
 
-def write_house(
-    out: Path, learnt: Learnt, texts: Sequence[OwnText], proof: Proof, *, force: bool = False
-) -> None:
+def write_house(out: Path, learnt: Learnt, texts: Sequence[OwnText], proof: Proof, *, force: bool) -> None:
     """Write the house as a folder, whole or not at all, with each text as an example.
 
     Raises FileError, also as `check_target`, and ExampleError with the file of a text that cannot be one.
@@ -373,7 +360,7 @@ def write_house(
 
 
 async def ask_themes(texts: Sequence[OwnText], settings: Settings) -> tuple[dict[str, str], str]:
-    """Return themes by the texts' ids, and a line with what they took; a model that fails gives no more.
+    """Return themes by the texts' ids, as far as the model does not fail, and a line with what they took.
 
     Raises SettingsError where no model is configured.
     """

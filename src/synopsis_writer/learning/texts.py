@@ -48,10 +48,9 @@ _ARTICLES = frozenset("der die das den dem des ein eine einer".split())
 _MOST_PEOPLE = 14  # of an example
 
 _LIKE_A_FORM = re.compile(
-    r"^(?:episode|teaser|special|week|portr[aäe]\w*|folgen?|wochen?)$|kurz|lang|inhalt|vorschau|texte?$|epg|presse",
-    re.IGNORECASE,
+    r"(?i)^(?:episode|teaser|special|week|portr[aäe]\w*|folgen?|wochen?)$"
+    "|kurz|lang|inhalt|vorschau|texte?$|epg|presse"
 )
-
 
 # Up to how many words in the text in the middle texts may be of a form, its name and its purpose.
 _SUGGESTIONS = (
@@ -235,24 +234,24 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         if len(parts[index]) < _SHORTEST_PARAGRAPH:  # "Wer?" goes to the paragraph before
             parts[index - 1] += f" {parts.pop(index)}"
     text = analyse("\n\n".join(parts))
-    if (language := _foreign(text)) is not None:
-        hint = "take it out, for a house has one language"
-        raise FileError(f"{source.where}: is not German but {language}: {hint}")
+    if language := _foreign(text):
+        reason = f"is not German but {language}: take it out, for a house has one language"
+        raise FileError(f"{source.where}: {reason}")
     if len(fields.get("show", "")) > _LONGEST_SHOW:
-        raise FileError(
-            f"{source.where}: the show's name is over {_LONGEST_SHOW} characters: give the name alone"
-        )
+        reason = f"the show's name is over {_LONGEST_SHOW} characters: give the name alone"
+        raise FileError(f"{source.where}: {reason}")
     has_line = document.path.suffix.lower() in _LINE_TITLES and ("title",) not in document.lines
+    title = str(document.meta.get("title") or heading or " ".join(text.raw.split()[:5]))
     return OwnText(
         source.where.removeprefix(f"{root}/"),
         replace(source, document=replace(document, text=text.raw)),
-        fields.get("show", ""),
-        "-".join(_NAME_PARTS.findall(fields.get("form", "")))[:_LONGEST_FORM],
-        fields.get("theme", ""),
-        str(document.meta.get("title") or heading or " ".join(text.raw.split()[:5]))[:_LONGEST_TITLE],
-        _declared(document),
-        text,
-        bool(heading or "title" in document.meta) if has_line else None,
+        show=fields.get("show", ""),
+        form="-".join(_NAME_PARTS.findall(fields.get("form", "")))[:_LONGEST_FORM],
+        theme=fields.get("theme", ""),
+        title=title[:_LONGEST_TITLE],
+        people=_declared(document),
+        text=text,
+        has_headline=bool(heading or "title" in document.meta) if has_line else None,
         given={"air_date": fields["air_date"]} if fields.get("air_date") else {},
     )
 
@@ -264,19 +263,11 @@ def people_of(source: Source) -> list[str]:
 
 def own_text(example: Example) -> OwnText:
     """Return an example as a text of its house."""
-    document = Document(example.path, {}, example.synopsis.text)
     brief, synopsis = example.brief, example.synopsis
-    return OwnText(
-        example.id,
-        Source(document, str(example.path), {}),
-        brief.show,
-        brief.form,
-        brief.theme,
-        synopsis.title,
-        brief.characters,
-        analyse(synopsis.text),
-        given=brief.model_dump(include={"air_date", "notes", "beats", "before"}),
-    )
+    source = Source(Document(example.path, {}, synopsis.text), str(example.path), {})
+    facts = (brief.show, brief.form, brief.theme, synopsis.title, brief.characters)
+    given = brief.model_dump(include={"air_date", "notes", "beats", "before"})
+    return OwnText(example.id, source, *facts, analyse(synopsis.text), given=given)
 
 
 def _declared(document: Document) -> tuple[str, ...]:
@@ -303,11 +294,9 @@ def _front_matter(source: Source) -> dict[str, str]:
     front = meta.get("brief")
     brief = front if isinstance(front, dict) else {}
     wanted = ("show", "form", "theme")
-    found = {
-        name: next((meta[key] for key in reading.COLUMNS[name] if meta.get(key)), None) for name in wanted
-    }
+    found = {name: meta[key] for name in wanted for key in reversed(reading.COLUMNS[name]) if meta.get(key)}
     found |= {name: brief[name] for name in (*wanted, "air_date") if brief.get(name)}
-    return {name: str(value) for name, value in found.items() if value is not None}
+    return {name: str(value) for name, value in found.items()}
 
 
 def _meanings(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
