@@ -54,10 +54,8 @@ def cast(subject: Subject) -> Finding:
 
 
 def named(subject: Subject) -> tuple[float, list[str]]:
-    """Return the share of the brief's people whom the text names, and those whom it does not.
-
-    A last name alone will do unless two people share it; so will a first name, and every genitive.
-    """
+    """Return the share of the brief's people whom the text names, and those whom it does not."""
+    # One of the two names will do, in the genitive as well; a last name only if no two people share it.
     everyone = {parse_name(full) for full in subject.known_names}
     words = subject.text.counts
     missing = []
@@ -75,10 +73,7 @@ def _turns_up(name: str, words: Collection[str]) -> bool:
 
 
 def _strangers(subject: Subject, declared: Collection[Name]) -> _Problem | None:
-    """Find people of another show: full names, and a doctor's last name after the title.
-
-    The brief may ask for a guest; an answer may not, though it may have a Dr. Moreau of its own.
-    """
+    """Find people of another show, whom only the brief may ask for; of its doctors the last names will do."""
     text = subject.text
     strangers = {parse_name(full): "Dr." in full for full in subject.strangers}
     uninvited = {name for name in strangers if not subject.brief_words.issuperset(name)}

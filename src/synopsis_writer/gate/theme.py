@@ -83,11 +83,8 @@ class _Told(NamedTuple):
 
 
 def theme(subject: Subject) -> Finding | None:
-    """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more.
-
-    Words alone do not tell a strange theme from one's own in quite other words: too few are a warning, hardly
-    any refuse the text.
-    """
+    """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
+    # A theme may be told in quite other words: too few are a warning, and hardly any refuse the text.
     if subject.brief is None or not subject.brief.theme:
         return None
     share, missing = told_share(subject)
@@ -147,11 +144,8 @@ def least_share(words: int) -> float:
 
 
 def closeness_of(subject: Subject) -> float | None:
-    """Return how close a text is to its theme, words and meanings together; None without embeddings.
-
-    It is the mean cosine of the theme to the three sentences nearest to it, plus a part of the share told
-    in words. Themes of few words say too little for this.
-    """
+    """Return how close a text is to a theme that is no mere title, by words and meanings, if it is known."""
+    # It is the mean cosine to the three nearest sentences, plus a part of the share told in words.
     embeddings, lines = subject.embeddings, lines_of(subject.text)
     if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
         return None
@@ -278,10 +272,7 @@ def _groups() -> Mapping[str, set[int]]:
 
 @cache
 def _thesaurus() -> tuple[Path, str, Mapping[str, int]] | None:
-    """Return an installed thesaurus's file, its encoding, and where its 114,000 words are in it, in bytes.
-
-    A broken one counts as none.
-    """
+    """Return an installed, sound thesaurus's file, its encoding, and where its words begin, in bytes."""
     for path in THESAURI:
         with contextlib.suppress(OSError, ValueError, LookupError):
             raw = path.with_suffix(".idx").read_bytes()
@@ -294,10 +285,7 @@ def _thesaurus() -> tuple[Path, str, Mapping[str, int]] | None:
 
 @lru_cache(maxsize=20_000)
 def _synonyms(word: str) -> frozenset[str]:
-    """Return the roots of the single words that an installed thesaurus has for a lower-case word.
-
-    Broader and narrower terms are no synonyms.
-    """
+    """Return the roots of the single words that an installed thesaurus has as synonyms of a word."""
     path, encoding, known = _thesaurus() or (Path(), "", {})
     terms: list[str] = []
     for offset in {known[base] for base in (*_bases(word), word + "n") if base in known}:

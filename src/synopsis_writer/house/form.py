@@ -167,10 +167,8 @@ class Form(BaseModel):
                 if getattr(self, name) is None:
                     raise ValueError(f"aims at {name}, which it does not limit: leave out aim.{name}")
                 if not (within(aim[0], limits) and within(aim[1], limits)):
-                    what = f"aims at {aim[0]:g} to {aim[1]:g} {name}"
-                    raise ValueError(
-                        f"{what}, outside its limits {limits[0]:g} to {limits[1]:g}: aim within them"
-                    )
+                    what = f"aims at {aim[0]:g} to {aim[1]:g} {name}, outside its limits"
+                    raise ValueError(f"{what} {limits[0]:g} to {limits[1]:g}: aim within them")
         return self
 
     def level(self, check: str) -> Level:
@@ -205,25 +203,24 @@ class Form(BaseModel):
         least = self.length[0][0] * most / self.length[0][1]
         fewest = int(self.paragraphs[0] * min(1.0, low / max(1, least))) or 1
         share = min(1.0, 2 * high / (least + most)) * max(1.0, high / most)
-        is_short = high < least
-        aim: dict[str, Any] = dict.fromkeys(_OF_LENGTH | (_COUNTS if is_short else set()))
+        aim: dict[str, Any] = dict.fromkeys(_OF_LENGTH | (_COUNTS if high < least else set()))
         if high < self.sentence_longest[1]:
             aim |= {"sentence_mean": None, "sentence_longest": None}
         if self.aim.beats:
-            fewer = (max(float(FEWEST_BEATS), end * min(1, share) // 1) for end in self.aim.beats)
-            aim["beats"] = tuple(fewer)
-        return self.model_copy(
-            update={
-                "words": words,
-                "characters": characters,
-                "bytes": None,
-                "title_counts": False,
-                "paragraphs": (fewest, max(fewest, -int(-self.paragraphs[1] * share // 1))),
-                "sentence_mean": tuple(map(min, self.sentence_mean, (low // 1, high // 1))),
-                "sentence_longest": (0.0, min(self.sentence_longest[1], high // 1)),
-                "aim": self.aim.model_copy(update=aim),
-            }
-        )
+            aim["beats"] = tuple(max(FEWEST_BEATS, end * min(1, share) // 1) for end in self.aim.beats)
+        update: dict[str, Any] = {
+            "words": words,
+            "characters": characters,
+            "bytes": None,
+            "title_counts": False,
+        }
+        update |= {
+            "paragraphs": (fewest, max(fewest, -int(-self.paragraphs[1] * share // 1))),
+            "sentence_mean": tuple(map(min, self.sentence_mean, (low // 1, high // 1))),
+            "sentence_longest": (0.0, min(self.sentence_longest[1], high // 1)),
+            "aim": self.aim.model_copy(update=aim),
+        }
+        return self.model_copy(update=update)
 
 
 def inherit(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

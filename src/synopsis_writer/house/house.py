@@ -43,9 +43,8 @@ class House(BaseModel):
         if name not in self.forms:
             near = get_close_matches(name, self.forms, 1)
             meant = f"did you mean '{near[0]}'? " if near else ""
-            raise BriefError(
-                f"no form '{name}': {meant}the forms of the house '{self.name}' are {', '.join(self.forms)}"
-            )
+            known = f"the forms of the house '{self.name}' are {', '.join(self.forms)}"
+            raise BriefError(f"no form '{name}': {meant}{known}")
         return self.forms[name]
 
 
@@ -62,10 +61,7 @@ def open_house(settings: Settings) -> House:
 
 
 def load_house(path: Path) -> House:
-    """Read a house: its folder, or a `house.yaml`, which may be a profile of `synopsis style calibrate`.
-
-    Raises SettingsError with file and line of a wrong key or value, and FileError.
-    """
+    """Read a folder, `house.yaml` or profile; raises FileError, and SettingsError with file and line."""
     if not path.exists():
         raise FileError(f"{path}: no such folder: name one that holds a {HOUSE_FILE}")
     if path.is_dir() and not (path / HOUSE_FILE).exists():
@@ -80,11 +76,7 @@ def load_house(path: Path) -> House:
 
 
 def accept_words(settings: Settings, words: Sequence[str]) -> Path:
-    """Add words to the known ones in the file of the house that the settings name, and return its path.
-
-    All else stays. Raises SettingsError for the built-in house, what is no word, and a file that must be
-    edited by hand; and as `load_house`.
-    """
+    """Add words to the known ones in the file of the settings' house, and return its path."""
     named = settings.profile or settings.house
     if named is None or (path := named / HOUSE_FILE if named.is_dir() else named).resolve() == _BUILT_IN:
         raise SettingsError(
@@ -149,11 +141,9 @@ def read_house(path: Path) -> Document:
 
 
 def make_house(document: Document) -> House:
-    """Return the house of a file; what it leaves out is the built-in house's.
-
-    A form takes what it lacks from the file's `defaults`, then from the built-in form of its name, or else
-    from the built-in `defaults`; without forms a house has the built-in ones. Raises SettingsError.
-    """
+    """Return the house of a file; what it leaves out is the built-in house's. Raises SettingsError."""
+    # A form takes what it lacks from the file's `defaults`, then from the built-in form of its name, or else
+    # from the built-in `defaults`; without forms a house has the built-in ones.
     own = {**document.meta}
     built_in = document.meta if document.path.resolve() == _BUILT_IN else _built_in_data()
     defaults = own.pop("defaults", None) or {}

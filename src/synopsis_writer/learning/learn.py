@@ -336,10 +336,7 @@ def check_target(out: Path, *, force: bool) -> None:
 
 
 def write_house(out: Path, learnt: Learnt, texts: Sequence[OwnText], proof: Proof, *, force: bool) -> None:
-    """Write the house as a folder, whole or not at all, with each text as an example.
-
-    Raises FileError, also as `check_target`, and ExampleError with the file of a text that cannot be one.
-    """
+    """Write a house's folder, whole or not at all; ExampleError names a file that is no example."""
     check_target(out, force=force)
     try:
         with temporary_folder(out.absolute().parent) as spare, new_folder(out.absolute()) as hidden:
@@ -360,10 +357,7 @@ def write_house(out: Path, learnt: Learnt, texts: Sequence[OwnText], proof: Proo
 
 
 async def ask_themes(texts: Sequence[OwnText], settings: Settings) -> tuple[dict[str, str], str]:
-    """Return themes by the texts' ids, as far as the model does not fail, and a line with what they took.
-
-    Raises SettingsError where no model is configured.
-    """
+    """Return themes by the texts' ids, as far as the model does not fail, and a line with what they took."""
     answers: list[Answer] = []
     themes: dict[str, str] = {}
     async with open_client(resolve_model(settings, os.environ), settings) as client:

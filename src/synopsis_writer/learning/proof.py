@@ -100,10 +100,8 @@ class Proof:
 
 
 def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
-    """Judge each own text, and its damaged copies, by the house that `judge` gives for it.
-
-    A text is no source that it must not copy; all others are.
-    """
+    """Judge each own text, and its damaged copies, by the house that `judge` gives for it."""
+    # A text is no source that it must not copy; all others are.
     sources = index_sources([Source(own.id, own.text.raw, tuple(own.named)) for own in texts])
     found: defaultdict[tuple[str, str], list[tuple[str, Finding]]] = defaultdict(list)
     counts: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -144,10 +142,7 @@ def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
 
 
 def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, str, OwnText]]:
-    """Yield damaged copies of a text: what is wrong, the check that must name it, and the copy.
-
-    `other` is another text of the house. What finds nothing to damage in the text is left out.
-    """
+    """Yield what is wrong, the check that must name it, and the text so damaged, by means of another text."""
     raw, form, marks = own.text.raw, house.form(own.form), house.quotation_marks
     sentences = [sentence.text for sentence in own.text.sentences]
     words, first, longest = raw.split(), sentences[0], max(sentences, key=len)

@@ -300,11 +300,7 @@ def _front_matter(source: Source) -> dict[str, str]:
 
 
 def _meanings(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return what the levels of folders name.
-
-    A single one names shows, unless all are called as forms are; of two levels the one with more such names
-    is forms, then the one with fewer names, then the second.
-    """
+    """Return what the levels of folders name, by how many names of each are like a form's."""
     first, second = ({parts[level] for parts in folders if len(parts) > level} for level in range(2))
     forms = [sum(_LIKE_A_FORM.search(name) is not None for name in names) for names in (first, second)]
     if not second:
@@ -330,10 +326,7 @@ def with_forms(texts: Sequence[OwnText]) -> list[OwnText]:
 
 
 def _parted(texts: Sequence[OwnText]) -> list[Sequence[OwnText]]:
-    """Part texts in order of length into the most groups that the variance of its logarithm bears out.
-
-    Source of the criterion: Fisher, "On Grouping for Maximum Homogeneity", 1958.
-    """
+    """Part texts by length, in order, as Fisher does in "On Grouping for Maximum Homogeneity", 1958."""
     logs = [math.log(len(own.text.words)) for own in texts]
     gaps = sorted(range(1, len(logs)), key=lambda index: logs[index - 1] - logs[index])[:_MOST_GAPS]
     for count in range(_MOST_FORMS, 1, -1):
