@@ -142,12 +142,12 @@ def _genders(people: _People, text: Text) -> _Problems:
 def _pronouns(people: _People, text: Text) -> _Problems:
     """Find a man at the beginning of a sentence who is `die` in its relative clause."""
     for sentence in text.sentences:
-        name, pronoun = (*text.words_of(sentence)[:2], None, None)[:2]
-        who = people.owners.get(name.lower) if name else None
-        if name and pronoun and who and text.raw[name.span.end : pronoun.span.end] == ", die":
+        words = text.words_of(sentence)
+        who = people.owners.get(words[0].lower) if len(words) > 1 else None
+        if who and text.raw[words[0].span.end : words[1].span.end] == ", die":
             role = people.roles[who]
             if any(pattern("calling of a man").search(noun) for noun in _nouns(role)[:1]):
-                yield Span(name.span.start, pronoun.span.end), role
+                yield Span(words[0].span.start, words[1].span.end), role
 
 
 def _ages(people: _People, text: Text) -> _Problems:

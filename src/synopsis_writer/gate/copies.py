@@ -62,10 +62,7 @@ class CopyIndex:
     starts: Positions  # the number of each source's first run, and of all; shape (sources + 1,)
 
     def matches(self, text: Text, names: Collection[str]) -> list[Match]:
-        """Return the longest runs, of six words or more, that `text` shares with a source.
-
-        `names` are lower-case single words that count as names in `text`, as the sources' own do.
-        """
+        """Return the longest runs of six words or more that `text`, of these names, shares with a source."""
         words = [word.lower for word in text.words]
         if len(words) < RUN:
             return []

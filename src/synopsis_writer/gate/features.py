@@ -62,11 +62,6 @@ class Features:
         data = {name: value for name, value in vars(self).items() if name != "people"}
         return {**data, "motifs": sorted(self.motifs)}
 
-    @property
-    def is_open(self) -> bool:
-        """Whether its end is a question, or trails off."""
-        return self.ending_kind.startswith(("question", "ellipsis"))
-
 
 @lru_cache(maxsize=1_000)
 def features_of(synopsis: Synopsis) -> Features:
@@ -284,10 +279,12 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
     owners = Counter(chain.from_iterable(runs))
     repeated = [sum(owners[run] > 1 for run in own) / max(1, len(own)) for own in runs]
     raw = "\n".join(synopsis.text for synopsis in texts.values()).encode("utf-8")
+    endings = [each.ending_kind for each in features]
+    open_endings = [kind for kind in endings if kind.startswith(("question", "ellipsis"))]
     patterns = {
         "opening": Counter(each.opening_kind for each in features),
-        "open ending": Counter(each.ending_kind for each in features if each.is_open),
-        "closed ending": Counter(each.ending_kind for each in features if not each.is_open),
+        "open ending": Counter(open_endings),
+        "closed ending": Counter(endings) - Counter(open_endings),
         "motif": Counter(chain.from_iterable(sorted(each.motifs) for each in features)),
     }
     alike = (float(cosines.mean()), float(cosines.max())) if cosines.size else (0.0, 0.0)

@@ -13,6 +13,7 @@ from synopsis_writer.gate.text import DETERMINERS, NAME, Span, Text, analyse, is
 from synopsis_writer.synopsis import Character, Synopsis
 
 _MOST_PROBLEMS = 5  # in one message
+_CLOSE = 1 + 1e-9
 _LARGEST_VAGUE = 12  # up to which a number may count what the story lists
 
 _Problems = Iterator[tuple[Wording, Span | None]]
@@ -55,7 +56,12 @@ def lengths(subject: Subject) -> Finding | None:
     if subject.story is None:
         return None
     story, text = _Story(subject, subject.story), subject.text
-    problems = [*_names(subject, story), *_roles(subject, story), *_numbers(text, story), *_cut(text, story)]
+    problems = [*_names(subject, story), *_roles(subject, story), *_numbers(text, story)]
+    sentences = [sentence.text.rstrip(" .!?…“”") for sentence in text.sentences]
+    if sentences and all(
+        sentence in story.text.raw for sentence in sentences
+    ):  # or beginnings of the story's
+        problems.append((say("mere cut"), None))
     wordings: list[Wording] = []
     for wording, _ in problems:
         wordings += [wording] * (wording not in wordings)
@@ -149,7 +155,8 @@ def _numbers(text: Text, story: _Story) -> _Problems:
     for number in read_numbers(text.raw):
         here, days = text.raw[slice(*number.span)], number.in_days
         same = [(each, in_days) for each, in_days in known if days.unit and in_days.unit == days.unit]
-        if any(days.agrees(other) for _, other in (same or (() if number.unit else known))):
+        others = same or (() if number.unit else known)
+        if any(days.low <= each.high * _CLOSE and each.low <= days.high * _CLOSE for _, each in others):
             continue
         alike = [each for each, _ in same if each.unit == number.unit] or [
             each
@@ -161,10 +168,3 @@ def _numbers(text: Text, story: _Story) -> _Problems:
             yield _contradiction(here, story.all[slice(*alike[0].span)]), number.span
         elif is_exact and all(each.value != number.value for each, _ in known):
             yield say("not in the story", here=here), number.span
-
-
-def _cut(text: Text, story: _Story) -> _Problems:
-    """Find a text all whose sentences are the story's own, or the beginnings of them."""
-    sentences = [sentence.text.rstrip(" .!?…“”") for sentence in text.sentences]
-    if sentences and all(sentence in story.text.raw for sentence in sentences):
-        yield say("mere cut"), None

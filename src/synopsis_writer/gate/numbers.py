@@ -8,7 +8,6 @@ from typing import NamedTuple
 from synopsis_writer.gate.lexicon import pattern, stem
 from synopsis_writer.gate.text import Span
 
-_CLOSE = 1 + 1e-9
 _DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most, by the unit's stem
     "sekund": (1 / 86_400, 1 / 86_400),
     "minut": (1 / 1_440, 1 / 1_440),
@@ -48,10 +47,6 @@ class Number(NamedTuple):
         least, most = _DAYS.get(self.unit, (1, 1))
         unit = "tag" if self.unit in _DAYS else self.unit
         return self._replace(low=self.low * least, high=self.high * most, unit=unit)
-
-    def agrees(self, other: "Number") -> bool:
-        """Whether both can be the same number of their units, which are alike."""
-        return self.low <= other.high * _CLOSE and other.low <= self.high * _CLOSE
 
 
 def read_numbers(raw: str) -> Iterator[Number]:

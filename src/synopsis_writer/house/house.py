@@ -102,18 +102,15 @@ def accept_words(settings: Settings, words: Sequence[str]) -> Path:
 def _with_words(text: str, words: Sequence[str]) -> str:
     """Return the text of a house's file with quoted words among the known ones: its comments stay."""
     listed = ", ".join(words)
-    for pattern, new in (
-        (r"^known_words:([ \t]*)\[\s*\]", rf"known_words:\1[{listed}]"),
-        (r"^known_words:([ \t]*)\[", rf"known_words:\1[{listed}, "),
-        (r"^(known_words:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*)([ \t]*)(?=- )", None),
-        (r"^known_words:[ \t]*(?:null|~)[ \t]*$", f"known_words: [{listed}]"),
-        (r"\s*\Z", f"\nknown_words: [{listed}]\n"),
-    ):
-        if match := re.search(pattern, text, re.MULTILINE):
-            items = "".join(f"{match[2]}- {word}\n" for word in words) if new is None else ""
-            changed = f"{match[1]}{items}{match[2]}" if new is None else match.expand(new)
-            return text[: match.start()] + changed + text[match.end() :]
-    return text
+    if match := re.search(r"^known_words:[ \t]*\[\s*", text, re.MULTILINE):
+        rest = text[match.end() :]
+        return f"{text[: match.end()]}{listed}{'' if rest.startswith(']') else ', '}{rest}"
+    block = r"^known_words:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*([ \t]*)(?=- )"
+    if match := re.search(block, text, re.MULTILINE):
+        items = "".join(f"- {word}\n{match[1]}" for word in words)
+        return text[: match.end()] + items + text[match.end() :]
+    text = re.sub(r"^known_words:[ \t]*(?:null|~)?[ \t]*$\n?", "", text, flags=re.MULTILINE)
+    return f"{text.rstrip()}\nknown_words: [{listed}]\n"
 
 
 def read_house(path: Path) -> Document:

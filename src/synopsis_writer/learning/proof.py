@@ -73,16 +73,13 @@ class Proof:
 
     def with_warnings(self, checks: Collection[tuple[str, str]]) -> "Proof":
         """Return the proof of the house with these checks, by form and name, as warnings."""
-        lines = (
-            line._replace(level="warning") if (line.form, line.check) in checks else line
-            for line in self.lines
-        )
-        damages = (
-            line._replace(refused=0, named=line.named + line.refused)
-            if (line.form, line.check) in checks
-            else line
-            for line in self.damages
-        )
+        lines, damages = list(self.lines), list(self.damages)
+        for index, line in enumerate(lines):
+            if (line.form, line.check) in checks:
+                lines[index] = line._replace(level="warning")
+        for index, damage in enumerate(damages):
+            if (damage.form, damage.check) in checks:
+                damages[index] = damage._replace(refused=0, named=damage.named + damage.refused)
         return Proof(tuple(lines), tuple(damages))
 
     @property
@@ -93,10 +90,8 @@ class Proof:
 
     def as_data(self) -> dict[str, Any]:
         """Return the proof as JSON holds it."""
-        return {
-            "checks": [line._asdict() for line in self.lines],
-            "damages": [line._asdict() for line in self.damages],
-        }
+        checks, damages = ([line._asdict() for line in lines] for lines in (self.lines, self.damages))
+        return {"checks": checks, "damages": damages}
 
 
 def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
@@ -115,21 +110,19 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
         other = texts[(number + 1) % len(texts)]
         for damage, check, copy in damaged(own, other, house) if number % step == 0 else ():
             findings = (each for each in _findings(gate, copy) if each.check == check)
-            levels = (each.level for each in findings if not each.passed)
-            counts[own.form, damage, check].append(next(levels, "passed"))
+            level = next((each.level for each in findings if not each.passed), "passed")
+            counts[own.form, damage, check].append(level)
     lines = []
     for (form, check), each in sorted(found.items(), key=lambda item: item[0][0]):
-        refused, named = (
-            tuple(name for name, finding in each if not finding.passed and finding.level == level)
-            for level in ("error", "warning")
-        )
+        failed = [(name, finding.level) for name, finding in each if not finding.passed]
+        refused = tuple(name for name, level in failed if level == "error")
+        named = tuple(name for name, level in failed if level == "warning")
         total = sum(own.form == form for own in texts)
-        level = houses[form].form(form).level(check)
-        lines.append(Line(form, check, level, each[-1][1].limit, total, refused, named))
-    damages = (
-        DamageLine(*key, len(levels), levels.count("error"), levels.count("warning"))
-        for key, levels in counts.items()
-    )
+        limit, own_level = each[-1][1].limit, houses[form].form(form).level(check)
+        lines.append(Line(form, check, own_level, limit, total, refused, named))
+    damages = []
+    for key, levels in counts.items():
+        damages.append(DamageLine(*key, len(levels), levels.count("error"), levels.count("warning")))
     return Proof(tuple(lines), tuple(damages))
 
 

@@ -18,12 +18,9 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example
 from synopsis_writer.formats import reading
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
-from synopsis_writer.gate import cast, form
+from synopsis_writer.gate import cast, form, language, phrases, story
 from synopsis_writer.gate.finding import Subject
-from synopsis_writer.gate.language import unknown_words
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify, is_function_word, is_known, own_words
-from synopsis_writer.gate.phrases import stock_phrases
-from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
 from synopsis_writer.house.form import Ending
 from synopsis_writer.house.house import built_in_house
@@ -78,8 +75,8 @@ def measure(text: Text, title: str = "") -> dict[str, float]:
         "questions": text.question_share,
         "speech": form.speech_share(text, title),
         "exclamations": text.raw.count("!"),
-        "phrases": len(stock_phrases(text)),
-        "variety": moving_variety(text.words),
+        "phrases": len(phrases.stock_phrases(text)),
+        "variety": story.moving_variety(text.words),
         "preterite": form.preterite_share(text),
     }
 
@@ -127,7 +124,7 @@ class OwnText:
     @cached_property
     def unknown(self) -> frozenset[str]:
         """The words that no list knows, as they are written."""
-        return unknown_words(self.text)
+        return language.unknown_words(self.text)
 
     @cached_property
     def named(self) -> Mapping[str, str]:
@@ -234,8 +231,8 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         if len(parts[index]) < _SHORTEST_PARAGRAPH:  # "Wer?" goes to the paragraph before
             parts[index - 1] += f" {parts.pop(index)}"
     text = analyse("\n\n".join(parts))
-    if language := _foreign(text):
-        reason = f"is not German but {language}: take it out, for a house has one language"
+    if foreign := _foreign(text):
+        reason = f"is not German but {foreign}: take it out, for a house has one language"
         raise FileError(f"{source.where}: {reason}")
     if len(fields.get("show", "")) > _LONGEST_SHOW:
         reason = f"the show's name is over {_LONGEST_SHOW} characters: give the name alone"
