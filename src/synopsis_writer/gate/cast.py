@@ -44,12 +44,9 @@ def cast(subject: Subject) -> Finding:
         return judged("cast", share, limit, say("missing people", words=missing))
     declared = {parse_name(full) for full in subject.known_names}
     mentions = full_names(subject.text, declared)
-    problem = (
-        _strangers(subject, declared)
-        or _renamed(subject, mentions, declared)
-        or _other_occupations(subject, mentions, declared)
-        or _undeclared(subject, mentions)
-    )
+    people = owners({*declared, *(mention.name for mention in mentions)})
+    problem = _strangers(subject, declared) or _renamed(subject, mentions, declared)
+    problem = problem or _other_occupations(subject, people) or _undeclared(subject, mentions)
     return judged("cast", share, limit, *(problem or ()))
 
 
@@ -105,22 +102,17 @@ def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collectio
 def _are_two(text: Text, mention: FullName, others: Collection[Name]) -> bool:
     """Whether two last names are two people's: they share a sentence, alternate, or are told apart."""
     sentence = next(s for s in text.sentences if s.span.contains(mention.span.start))
-    words = [word.lower for word in text.words]
+    words, lasts = [word.lower for word in text.words], {other.last for other in others}
     here = words[sentence.first : sentence.last]
-    if pattern("namesake").search(sentence.text) or any(_turns_up(other.last, here) for other in others):
+    if pattern("namesake").search(sentence.text) or any(_turns_up(last, here) for last in lasts):
         return True
     own = [index for index, word in enumerate(words) if word == mention.name.last]
-    return any(
-        own[0] < index < own[-1] for other in others for index, word in enumerate(words) if word == other.last
-    )
+    return any(word in lasts and own[0] < index < own[-1] for index, word in enumerate(words))
 
 
-def _other_occupations(
-    subject: Subject, mentions: Sequence[FullName], declared: Collection[Name]
-) -> _Problem | None:
+def _other_occupations(subject: Subject, people: Mapping[str, Name]) -> _Problem | None:
     """Find a person with occupations of two fields, or a man's and a woman's, right before the name."""
     text = subject.text
-    people = owners({*declared, *(mention.name for mention in mentions)})
     roles = {parse_name(member.name): member.role.lower() for member in subject.show.cast}
     seen: dict[Name, tuple[Occupation, Word]] = {}
     for index, word in enumerate(text.words):
@@ -219,6 +211,7 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
     given = own_words("first names")
+    all_firsts = given | firsts
     found: list[FullName] = []
     for index, (first, last) in enumerate(pairwise(text.words)):
         if not (first.form[0].isupper() and last.form[0].isupper()):
@@ -228,19 +221,12 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
         if lexicon.ROMAN_NUMERAL.fullmatch(last.form) or min(len(first.form), len(last.form)) == 1:
             continue  # Friedrich II., Peter K.
         base = _GENITIVE.sub("", last.lower)
-        name = Name(first.lower, base if base in {*lasts, *text.counts, *given} else last.lower)
-        if (
-            name.first in given | firsts
-            and name.last in given | firsts
-            and (name.first not in firsts or name.last not in lasts)
-        ):
+        is_known = base in lasts or base in text.counts or base in given
+        name = Name(first.lower, base if is_known else last.lower)
+        if all_firsts.issuperset(name) and (name.first not in firsts or name.last not in lasts):
             continue  # Anna Lena, Tobias Brunos (Jacke): a double first name, or two people side by side
         before = text.words[index - 1] if index else first
-        if (
-            before is not first
-            and before.lower in given
-            and text.raw[before.span.end : first.span.start] == " "
-        ):
+        if index and before.lower in given and text.raw[before.span.end : first.span.start] == " ":
             name = Name(before.lower, name.last)  # Anna Lena Richter
         if name.first in lasts - firsts or name.last in firsts - lasts:
             continue  # `Stein Ilay`: two people side by side

@@ -195,7 +195,7 @@ def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Itera
     motifs = [each for each in dict.fromkeys(motifs) if given.isdisjoint((each, stem(each.lower())))]
     avoid = Avoid(
         openings={
-            one.opening_kind: " ".join(one.opening.split()[:_SHOWN_WORDS]) for one in same if one.opening
+            own.opening_kind: " ".join(own.opening.split()[:_SHOWN_WORDS]) for own in same if own.opening
         },
         endings={one.ending_kind: " ".join(one.ending.split()[:_SHOWN_WORDS]) for one in same if one.ending},
         motifs=tuple(motifs[:_MOST_LISTED]),

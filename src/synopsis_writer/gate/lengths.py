@@ -155,14 +155,14 @@ def _numbers(text: Text, story: _Story) -> _Problems:
     for number in read_numbers(text.raw):
         here, days = text.raw[slice(*number.span)], number.in_days
         same = [(each, in_days) for each, in_days in known if days.unit and in_days.unit == days.unit]
-        others = same or (() if number.unit else known)
-        if any(days.low <= each.high * _CLOSE and each.low <= days.high * _CLOSE for _, each in others):
+        rivals = same or (() if number.unit else known)
+        if any(days.low <= each.high * _CLOSE and each.low <= days.high * _CLOSE for _, each in rivals):
             continue
-        alike = [each for each, _ in same if each.unit == number.unit] or [
-            each
-            for each, _ in same
-            if each.value == number.value or {each.value % 1, number.value % 1} != {0}
-        ]
+        alike = [each for each, _ in same if each.unit == number.unit]
+        others = (
+            each for each, _ in same if each.value == number.value or each.value % 1 or number.value % 1
+        )
+        alike = alike or [*others]
         is_exact = number.low == number.high and (here[0].isdigit() or number.value > _LARGEST_VAGUE)
         if alike:
             yield _contradiction(here, story.all[slice(*alike[0].span)]), number.span

@@ -66,10 +66,8 @@ _BORDER = 3  # letters that a part of a compound leaves at least before it, or a
 _VOWELS = re.compile(r"[aeiouy]+")
 _CASES = ("", "em", "en", "er", "es", "e", "n", "s", "in")
 
-THESAURI = (  # in the format of MyThes, read where Debian's packages put them
-    Path("/usr/share/mythes/th_de_DE_v2"),
-    Path("/usr/share/mythes/th_de_CH_v2"),
-)
+# In the format of MyThes, read where Debian's packages put them.
+THESAURI = tuple(Path(f"/usr/share/mythes/th_de_{country}_v2") for country in ("DE", "CH"))
 _ENTRY = re.compile(r"\([^)]*\)")
 _NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
 

@@ -7,17 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from synopsis_writer.brief import LEAST_WORDS, FormName
 
 Level = Literal["error", "warning", "off"]
 Tense = Literal["present", "preterite", "either"]
 Ending = Literal["question", "ellipsis", "closed", "any"]
-Wanted = Annotated[
-    Literal["yes", "no", "either"],
-    BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value)),  # as YAML reads yes and no
-]
+_of_yaml = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value))  # which reads them so
+Wanted = Annotated[Literal["yes", "no", "either"], _of_yaml]
+CheckLevel = Annotated[Level, BeforeValidator(lambda value: value or "off")]  # `off` is False in YAML
 
 # The checks that a house can set a level for; a test compares them with the gate's.
 CHECK_NAMES = (
@@ -138,9 +137,7 @@ class Form(BaseModel):
     actors_in_brackets: Wanted
     headline: Wanted  # whether the text begins with a line that is its title
     aim: Aim = Aim()
-    checks: Mapping[str, Annotated[Level, BeforeValidator(lambda value: value or "off")]] = Field(
-        default_factory=dict  # `off` is False in YAML
-    )
+    checks: Mapping[str, CheckLevel] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -208,13 +205,9 @@ class Form(BaseModel):
             aim |= {"sentence_mean": None, "sentence_longest": None}
         if self.aim.beats:
             aim["beats"] = tuple(max(FEWEST_BEATS, end * min(1, share) // 1) for end in self.aim.beats)
-        update: dict[str, Any] = {
-            "words": words,
-            "characters": characters,
-            "bytes": None,
-            "title_counts": False,
-        }
+        update: dict[str, Any] = {"words": words, "characters": characters, "bytes": None}
         update |= {
+            "title_counts": False,
             "paragraphs": (fewest, max(fewest, -int(-self.paragraphs[1] * share // 1))),
             "sentence_mean": tuple(map(min, self.sentence_mean, (low // 1, high // 1))),
             "sentence_longest": (0.0, min(self.sentence_longest[1], high // 1)),

@@ -180,9 +180,8 @@ class OwnText:
             is_given = word.form[0].isupper() and word.lower in given
             if cast.is_calling(word.lower) and not is_given and name:
                 return name
-            if is_function_word(word.lower) or not (
-                is_given or tags[index] in {NAME, NOUN} or (name and word.lower in own_words("particles"))
-            ):
+            is_particle = name and word.lower in own_words("particles")
+            if is_function_word(word.lower) or not (is_given or is_particle or tags[index] in {NAME, NOUN}):
                 break
             index, position, name = index - 1, word.span.start, f"{word.form} {name}".rstrip()
         return "" if cast.is_calling(name.lower()) else name
