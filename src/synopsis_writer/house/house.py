@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
-from synopsis_writer.house.form import CHECK_NAMES, Aim, Form, inherit
+from synopsis_writer.house.form import CHECK_NAMES, PRETERITE, Aim, Form, inherit
 from synopsis_writer.settings import HOUSE_FILE, Settings, folder
 from synopsis_writer.storage.files import write_file
 
@@ -151,7 +151,10 @@ def make_house(document: Document) -> House:
         for name, form in own["forms"].items():
             if isinstance(form, dict) or form is None:
                 base = inherit(built_in["forms"].get(name, {}), built_in["defaults"])
-                own["forms"][name] = {**inherit(form or {}, inherit(defaults, base)), "name": name}
+                data = {**inherit(form or {}, inherit(defaults, base)), "name": name}
+                if data.get("preterite") is None:
+                    data["preterite"] = PRETERITE.get(str(data.get("tense")), (0, 1))
+                own["forms"][name] = data
     try:
         return House.model_validate(own)
     except ValidationError as error:

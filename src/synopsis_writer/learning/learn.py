@@ -252,11 +252,8 @@ def shrunk_limits(name: str, values: Sequence[float], built_in: tuple[float, flo
 
 
 def calibrate(folder: Path, house: House, name: str, form: str | None = None) -> tuple[House, dict[str, int]]:
-    """Return a house with the limits that a folder's `.md` and `.txt` files teach, and their number a form.
-
-    Other forms keep the limits of `house`. A text's form is in its front matter; `form` is the form of texts
-    without one. Raises InputError if the folder holds no text, or if a text has no form or cannot be read.
-    """
+    """Return a house with the limits that a folder's texts teach, and their number a form; or InputError."""
+    # Other forms keep the limits of `house`. `form` is the form of texts whose front matter has none.
     values: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
     for path in (path for path in find_files(folder, "**/*") if path.suffix in {".md", ".txt"}):
         document = read_document(path)
