@@ -16,6 +16,7 @@ from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_wor
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
 MOST_UNDECLARED = 3  # full names that neither brief nor cast nor answer gives
 _Problem = tuple[Wording, Sequence[Span]]  # of a finding
+_Mentions = Sequence[tuple["Name", Span]]  # of people by first and last name
 _GENITIVE_ENDS = frozenset("s'’")
 _GENITIVE = re.compile(r"[’']?s$|[’']$")
 _LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
@@ -29,13 +30,6 @@ class Name(NamedTuple):
     last: str
 
 
-class FullName(NamedTuple):
-    """A first and a last name side by side in the text, in the nominative."""
-
-    name: Name
-    span: Span
-
-
 def cast(subject: Subject) -> Finding:
     """The brief's people turn up, no other show's, few unknown ones; nobody changes name or occupation."""
     share, missing = named(subject)
@@ -44,7 +38,7 @@ def cast(subject: Subject) -> Finding:
         return judged("cast", share, limit, say("missing people", words=missing))
     declared = {parse_name(full) for full in subject.known_names}
     mentions = full_names(subject.text, declared)
-    people = owners({*declared, *(mention.name for mention in mentions)})
+    people = owners({*declared, *(name for name, _ in mentions)})
     problem = _strangers(subject, declared) or _renamed(subject, mentions, declared)
     problem = problem or _other_occupations(subject, people) or _undeclared(subject, mentions)
     return judged("cast", share, limit, *(problem or ()))
@@ -55,13 +49,12 @@ def named(subject: Subject) -> tuple[float, list[str]]:
     # One of the two names will do, in the genitive as well; a last name only if no two people share it.
     everyone = {parse_name(full) for full in subject.known_names}
     words = subject.text.counts
-    missing = []
+    missing: list[str] = []
     for full in subject.wanted_names:
         first, last = parse_name(full)
         is_shared = len({name.first for name in everyone if name.last == last and name.first}) > 1
-        if full in subject.text.raw or _turns_up(first, words) or (_turns_up(last, words) and not is_shared):
-            continue
-        missing.append(full)
+        is_named = _turns_up(first, words) or (_turns_up(last, words) and not is_shared)
+        missing += [full] * (not is_named and full not in subject.text.raw)
     return (1 - len(missing) / len(subject.wanted_names) if subject.wanted_names else 1.0), missing
 
 
@@ -84,29 +77,30 @@ def _strangers(subject: Subject, declared: Collection[Name]) -> _Problem | None:
         if (base := nominative(last.lower, lasts)) in lasts
         and (Name(first.lower, base) in full or (base in doctors and first.lower in lexicon.TITLES))
     ]
-    return (say("strangers", words=_passages(text, spans)), spans) if spans else None
+    problem = say("strangers", words=[text.raw[slice(*span)] for span in spans])
+    return (problem, spans) if spans else None
 
 
-def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collection[Name]) -> _Problem | None:
+def _renamed(subject: Subject, mentions: _Mentions, declared: Collection[Name]) -> _Problem | None:
     """Find a first name that goes with two last names, unless these are two declared people."""
     given = {parse_name(full) for full in (*subject.wanted_names, *subject.people)}
-    names = {mention.name for mention in mentions} | {name for name in given if name.first and name.last}
-    for mention in mentions:
-        others = [name for name in names if name.first == mention.name.first and name != mention.name]
-        if mention.name not in declared and others and not _are_two(subject.text, mention, others):
-            spans = [mention.span, *(other.span for other in mentions if other.name in others)]
-            return say("other last name", words=_passages(subject.text, spans)), spans
+    names = {name for name, _ in mentions} | {name for name in given if name.first and name.last}
+    for name, span in mentions:
+        others = [other for other in names if other.first == name.first and other != name]
+        if name not in declared and others and not _are_two(subject.text, name, span, others):
+            spans = [span, *(its for other, its in mentions if other in others)]
+            return say("other last name", words=[subject.text.raw[slice(*each)] for each in spans]), spans
     return None
 
 
-def _are_two(text: Text, mention: FullName, others: Collection[Name]) -> bool:
+def _are_two(text: Text, name: Name, span: Span, others: Collection[Name]) -> bool:
     """Whether two last names are two people's: they share a sentence, alternate, or are told apart."""
-    sentence = next(s for s in text.sentences if s.span.contains(mention.span.start))
+    sentence = next(s for s in text.sentences if s.span.contains(span.start))
     words, lasts = [word.lower for word in text.words], {other.last for other in others}
     here = words[sentence.first : sentence.last]
     if pattern("namesake").search(sentence.text) or any(_turns_up(last, here) for last in lasts):
         return True
-    own = [index for index, word in enumerate(words) if word == mention.name.last]
+    own = [index for index, word in enumerate(words) if word == name.last]
     return any(word in lasts and own[0] < index < own[-1] for index, word in enumerate(words))
 
 
@@ -129,12 +123,12 @@ def _other_occupations(subject: Subject, people: Mapping[str, Name]) -> _Problem
     return None
 
 
-def _undeclared(subject: Subject, mentions: Sequence[FullName]) -> _Problem | None:
+def _undeclared(subject: Subject, mentions: _Mentions) -> _Problem | None:
     """Find more than a few full names that nobody gave."""
-    given = subject.given_words
-    new = {mention.name: mention.span for mention in reversed(mentions) if given.isdisjoint(mention.name)}
+    new = {name: span for name, span in reversed(mentions) if subject.given_words.isdisjoint(name)}
     spans = sorted(new.values())
-    problem = say("undeclared people", n=len(spans), words=_passages(subject.text, spans))
+    words = [subject.text.raw[slice(*span)] for span in spans]
+    problem = say("undeclared people", n=len(spans), words=words)
     return (problem, spans) if len(spans) > MOST_UNDECLARED else None
 
 
@@ -179,10 +173,6 @@ def callings(text: Text, people: Mapping[str, Name]) -> Iterator[tuple[Name, Wor
                 break
 
 
-def _passages(text: Text, spans: Sequence[Span]) -> list[str]:
-    return [text.raw[slice(*span)] for span in spans]
-
-
 @lru_cache(maxsize=20_000)
 def parse_name(full: str) -> Name:
     """Return both names of `Prof. Dr. Karin Patzelt`; of `Dr. Bar` the last, of `Fladi` the first."""
@@ -202,14 +192,14 @@ def nominative(word: str, known: Collection[str]) -> str:
     return base if base in known else word
 
 
-def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
+def full_names(text: Text, people: Collection[Name]) -> _Mentions:
     """Return where a first and a last name, of `people` or tagged so, are side by side in the nominative."""
     # After a preposition of place they name a town, before a word such as `GmbH` a firm.
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
     given = own_words("first names")
     all_firsts = given | firsts
-    found: list[FullName] = []
+    found: list[tuple[Name, Span]] = []
     for index, (first, last) in enumerate(pairwise(text.words)):
         if not (first.form[0].isupper() and last.form[0].isupper()):
             continue
@@ -232,22 +222,25 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
         )
         if is_first_name and (name.last in lasts or _is_new_name(text, index + 1, name.first in given)):
             span = Span(first.span.start, last.span.end)
-            if found and found[-1].span.end == first.span.end:  # Nguyễn Thị Lan
-                shorter = found.pop()
-                name, span = Name(shorter.name.first, name.last), Span(shorter.span.start, span.end)
-            found.append(FullName(name, span))
+            if found and found[-1][1].end == first.span.end:  # Nguyễn Thị Lan
+                shorter, its_span = found.pop()
+                name, span = Name(shorter.first, name.last), Span(its_span.start, span.end)
+            found.append((name, span))
     return found
 
 
 def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool:
     word = text.words[index].lower
-    is_common = occupation(word) is not None or lexicon.gender(word) is not None or lexicon.is_compound(word)
+
+    def is_common() -> bool:
+        return occupation(word) is not None or lexicon.gender(word) is not None or lexicon.is_compound(word)
+
     return (
         text.tags[index] == NAME
         and word not in lexicon.TITLES
         and word not in lexicon.ADDRESSES
         and nominative(word, text.counts) == word
-        and (not is_noun(word) or word in own_words("first names") or (after_first_name and not is_common))
+        and (not is_noun(word) or word in own_words("first names") or (after_first_name and not is_common()))
     )
 
 

@@ -80,7 +80,7 @@ def _other_first_name(people: _People, text: Text, index: int, last: str) -> _Pr
     sentence = text.sentences[word.sentence]
     around = [*text.words[max(sentence.first, index - 1) : index], *text.words[index + 2 : sentence.last][:1]]
     called = {each.lower for each in around} & {*lower_words(people.roles[namesakes[0]])}
-    is_same = called or _is_one_off(name.first, namesakes[0].first)
+    is_same = called or OSA.distance(first.lower, namesakes[0].first, score_cutoff=1) == 1
     is_second = text.counts[namesakes[0].first] and not is_same
     if not is_second and kin_words().keys().isdisjoint(each.lower for each in text.words_of(sentence)):
         yield Span(first.span.start, word.span.end), " ".join(namesakes[0]).title()
@@ -88,14 +88,8 @@ def _other_first_name(people: _People, text: Text, index: int, last: str) -> _Pr
 
 def _is_misspelt(word: str, name: str) -> bool:
     """Whether a word, or the word of which it is the genitive, is one letter off a name and no other word."""
-    return any(
-        _is_one_off(each, name) and commonness(each) < _COMMON and each not in own_words("first names")
-        for each in {word, word.removesuffix("s")}
-    )
-
-
-def _is_one_off(word: str, name: str) -> bool:
-    return OSA.distance(word, name, score_cutoff=1) == 1
+    forms = [each for each in (word, word.removesuffix("s")) if OSA.distance(each, name, score_cutoff=1) == 1]
+    return any(commonness(each) < _COMMON and each not in own_words("first names") for each in forms)
 
 
 def _callings(people: _People, text: Text) -> _Problems:

@@ -10,7 +10,7 @@ from synopsis_writer.gate.lexicon import TITLES, own_words, stem
 from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.numbers import read_numbers
 from synopsis_writer.gate.text import DETERMINERS, NAME, Span, Text, analyse, is_noun, lower_words, word_parts
-from synopsis_writer.synopsis import Character, Synopsis
+from synopsis_writer.synopsis import Synopsis
 
 _MOST_PROBLEMS = 5  # in one message
 _CLOSE = 1 + 1e-9
@@ -25,7 +25,7 @@ class _Story:
     def __init__(self, subject: Subject, story: Synopsis) -> None:
         self.people, self.text = story.characters, analyse(story.text)
         declared = {parse_name(person.name) for person in self.people}
-        self.full_names = {*(each.name for each in cast.full_names(self.text, declared)), *declared}
+        self.full_names = {*(name for name, _ in cast.full_names(self.text, declared)), *declared}
         known = {part for name in self.full_names for part in name}
         firsts = {word.lower for word in self.text.words if word.form[0].isupper()} & own_words("first names")
         self.full_names |= {Name(first, "") for first in firsts - known}
@@ -42,13 +42,6 @@ class _Story:
         """Whether it has a lower-case word, in any inflection or at the end of a compound."""
         known = nominative(word, self.words) in self.words or stem(word) in self.stems
         return known or any(other.endswith(word) for other in self.words)
-
-    def person(self, name: str) -> Character | None:
-        """Return the one person whom a name, or a part of it, means."""
-        parts = {*lower_words(name)} - TITLES
-        wholes = [{*lower_words(person.name)} - TITLES for person in self.people]
-        fitting = [number for number, whole in enumerate(wholes) if parts <= whole or whole <= parts]
-        return self.people[fitting[0]] if len(fitting) == 1 else None
 
 
 def lengths(subject: Subject) -> Finding | None:
@@ -68,10 +61,6 @@ def lengths(subject: Subject) -> Finding | None:
     problem = say("lengths", problems=wordings[:_MOST_PROBLEMS]) if problems else None
     spans = [span for _, span in problems if span is not None]
     return judged("lengths", len(wordings), say("limit lengths"), problem, spans)
-
-
-def _contradiction(here: str, there: str) -> Wording:
-    return say("contradiction", here=here, there=there)
 
 
 def _names(subject: Subject, story: _Story) -> _Problems:
@@ -120,10 +109,14 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
     for who, word, put in callings(story.text, story.owners):
         told[who].setdefault(word.lower, put)
     for person in subject.characters:
-        known = story.person(person.name)
+        parts = {*lower_words(person.name)} - TITLES
+        wholes = [(each, {*lower_words(each.name)} - TITLES) for each in story.people]
+        same = [each for each, whole in wholes if parts <= whole or whole <= parts]
+        known = same[0] if len(same) == 1 else None
         nouns = {stem(word.lower()) for word in word_parts(person.role) if word[0].isupper()}
         if known and not nouns.issubset(stem(word.lower()) for word in word_parts(known.role)):
-            yield _contradiction(f"{person.name}: {person.role}", f"{known.name}: {known.role}"), None
+            here, there = (f"{each.name}: {each.role}" for each in (person, known))
+            yield say("contradiction", here=here, there=there), None
     for who, word, put in callings(subject.text, story.owners):
         own, here = told[who], word.lower
         if any(other.endswith(here) or stem(other) == stem(here) for other in own):
@@ -133,9 +126,9 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
         is_related = not is_occupation and any(calling(other) == calling(here) for other in story.words)
         if story.knows(here) or is_related:  # of somebody else; a brother is a sister's
             if rival is not None and (is_occupation or _is_turned(here, who, told, story)):
-                yield _contradiction(put, own[rival]), word.span
+                yield say("contradiction", here=put, there=own[rival]), word.span
         elif own:
-            yield _contradiction(put, own[rival or next(iter(own))]), word.span
+            yield say("contradiction", here=put, there=own[rival or next(iter(own))]), word.span
         else:
             yield say("not in the story", here=put), word.span
 
@@ -165,6 +158,7 @@ def _numbers(text: Text, story: _Story) -> _Problems:
         alike = alike or [*others]
         is_exact = number.low == number.high and (here[0].isdigit() or number.value > _LARGEST_VAGUE)
         if alike:
-            yield _contradiction(here, story.all[slice(*alike[0].span)]), number.span
+            there = story.all[slice(*alike[0].span)]
+            yield say("contradiction", here=here, there=there), number.span
         elif is_exact and all(each.value != number.value for each, _ in known):
             yield say("not in the story", here=here), number.span

@@ -317,8 +317,9 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
     strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
     warnings = [(line.form, line.check) for line in strict]
     for form, own_texts in _by_form(texts).items():
-        themes = [own.has_theme for own in own_texts]
-        if sum(themes) * 2 < len(themes):  # a first sentence is told by its text in any case
+        if sum(own.has_theme for own in own_texts) * 2 < len(
+            own_texts
+        ):  # a first sentence is told by its text in any case
             warnings.append((form, "theme"))
     return learn_house(name, texts, warnings), proof.with_warnings(warnings)
 

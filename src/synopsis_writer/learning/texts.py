@@ -132,10 +132,10 @@ class OwnText:
         text, given = self.text, own_words("first names")
         actors = [Span(*match.span()) for match in form.find_actors(text.raw)]
         found = {without_titles(name): "" for name in (*self.people, *self.played)}
-        for full in cast.full_names(text, {cast.parse_name(name) for name in found}):
-            if not any(span.contains(full.span.start) for span in actors):
-                name = text.raw[slice(*full.span)]
-                is_genitive = not name.lower().endswith(full.name.last)
+        for full, span in cast.full_names(text, {cast.parse_name(name) for name in found}):
+            if not any(actor.contains(span.start) for actor in actors):
+                name = text.raw[slice(*span)]
+                is_genitive = not name.lower().endswith(full.last)
                 found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
         parts = {part.lower() for name in found for part in name.split()}
         known = {*parts, *text.counts, *given}
@@ -147,7 +147,7 @@ class OwnText:
             is_first = index == text.sentences[word.sentence].first
             is_thing = not is_first and text.words[index - 1].lower in _BEFORE_THINGS | _ARTICLES
             is_common = is_noun(name) or cast.is_calling(name) or (is_first and is_known(name))
-            is_actor = any(span.contains(word.span.start) for span in actors)
+            is_actor = any(actor.contains(word.span.start) for actor in actors)
             if not is_thing and (name in given or not is_common) and not is_actor:
                 found.setdefault(word.form[: len(name)], "")
         for name in found:
@@ -237,6 +237,9 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         reason = f"the show's name is over {_LONGEST_SHOW} characters: give the name alone"
         raise FileError(f"{source.where}: {reason}")
     has_line = document.path.suffix.lower() in _LINE_TITLES and ("title",) not in document.lines
+    brief, listed = document.meta.get("brief"), document.meta.get("characters") or ()
+    names = [*(brief.get("characters") or () if isinstance(brief, dict) else ())]
+    names += (person.get("name") for person in listed if isinstance(person, dict))
     title = str(document.meta.get("title") or heading or " ".join(text.raw.split()[:5]))
     return OwnText(
         source.where.removeprefix(f"{root}/"),
@@ -245,7 +248,7 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         form="-".join(_NAME_PARTS.findall(fields.get("form", "")))[:_LONGEST_FORM],
         theme=fields.get("theme", ""),
         title=title[:_LONGEST_TITLE],
-        people=_declared(document),
+        people=tuple(dict.fromkeys(str(name) for name in names if name)),
         text=text,
         has_headline=bool(heading or "title" in document.meta) if has_line else None,
         given={"air_date": fields["air_date"]} if fields.get("air_date") else {},
@@ -264,13 +267,6 @@ def own_text(example: Example) -> OwnText:
     facts = (brief.show, brief.form, brief.theme, synopsis.title, brief.characters)
     given = brief.model_dump(include={"air_date", "notes", "beats", "before"})
     return OwnText(example.id, source, *facts, analyse(synopsis.text), given=given)
-
-
-def _declared(document: Document) -> tuple[str, ...]:
-    brief, listed = document.meta.get("brief"), document.meta.get("characters")
-    names = brief.get("characters") if isinstance(brief, dict) else None
-    people = [person.get("name") for person in listed or () if isinstance(person, dict)]
-    return tuple(dict.fromkeys(str(name) for name in [*(names or ()), *people] if name))
 
 
 def _foreign(text: Text) -> str | None:
