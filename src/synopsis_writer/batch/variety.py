@@ -28,14 +28,13 @@ from synopsis_writer.gate.copies import (
     name_forms,
     run_hashes,
     shared_runs,
-    spans_of_runs,
 )
 from synopsis_writer.gate.features import features_of as text_features
 from synopsis_writer.gate.finding import Finding, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
 from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.story import COPIED_RUN
-from synopsis_writer.gate.text import Span, folded, lower_words
+from synopsis_writer.gate.text import Span, folded, lower_words, word_spans
 from synopsis_writer.settings import Settings
 from synopsis_writer.show import Show
 from synopsis_writer.storage.sqlite import transaction
@@ -140,7 +139,8 @@ class Variety:
             share = sum(map(len, shared)) / max(1, len(runs))
             if share <= SHARED and (not shared or len(shared[0]) + RUN - 1 < COPIED_RUN):
                 continue
-            spans = spans_of_runs(text, shared)
+            words = word_spans(text)
+            spans = [Span(words[run.start].start, words[run.stop + RUN - 2].end) for run in shared]
             longest = max(own_words(text[slice(*span)], show, names) for span in spans)
             if longest >= COPIED_RUN or share > SHARED:
                 problem = say("variety_copy", n=longest, row=row, share=share)

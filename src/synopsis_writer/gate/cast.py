@@ -17,7 +17,7 @@ NAMED_SHARE = 0.8  # share of the brief's people that must turn up
 MOST_UNDECLARED = 3  # full names that neither brief nor cast nor answer gives
 _Problem = tuple[Wording, Sequence[Span]]  # of a finding
 _Mentions = Sequence[tuple["Name", Span]]  # of people by first and last name
-_GENITIVE_ENDS = frozenset("s'’")
+_NO_NAMES = lexicon.TITLES | lexicon.ADDRESSES
 _GENITIVE = re.compile(r"[’']?s$|[’']$")
 _LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
 Value = TypeVar("Value")
@@ -177,7 +177,7 @@ def callings(text: Text, people: Mapping[str, Name]) -> Iterator[tuple[Name, Wor
 def parse_name(full: str) -> Name:
     """Return both names of `Prof. Dr. Karin Patzelt`; of `Dr. Bar` the last, of `Fladi` the first."""
     words = lower_words(full)
-    plain = [word for word in words if word not in lexicon.TITLES and word not in lexicon.ADDRESSES] or words
+    plain = [word for word in words if word not in _NO_NAMES] or words
     if len(plain) > 1:
         return Name(plain[0], plain[-1])
     alone = "".join(plain)
@@ -186,7 +186,7 @@ def parse_name(full: str) -> Name:
 
 def nominative(word: str, known: Collection[str]) -> str:
     """Return a name without its genitive ending, if that is a known name and the word itself is not."""
-    if word in known or word[-1] not in _GENITIVE_ENDS:
+    if word in known or word[-1] not in "s'’":
         return word
     base = _GENITIVE.sub("", word)
     return base if base in known else word
@@ -198,12 +198,15 @@ def full_names(text: Text, people: Collection[Name]) -> _Mentions:
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
     given = own_words("first names")
-    all_firsts = given | firsts
+    all_firsts, place_or_firm = given | firsts, pattern("around a place or firm")
     found: list[tuple[Name, Span]] = []
     for index, (first, last) in enumerate(pairwise(text.words)):
         if not (first.form[0].isupper() and last.form[0].isupper()):
             continue
-        if text.raw[first.span.end : last.span.start] != " " or _is_place_or_firm(text, index):
+        before = text.words[index - 1] if index else first
+        after = text.words[index + 2].lower if index + 2 < len(text.words) else ""
+        around = f"{before.lower if index else ''}|{after}"
+        if text.raw[first.span.end : last.span.start] != " " or place_or_firm.fullmatch(around):
             continue
         if lexicon.ROMAN_NUMERAL.fullmatch(last.form) or min(len(first.form), len(last.form)) == 1:
             continue  # Friedrich II., Peter K.
@@ -212,7 +215,6 @@ def full_names(text: Text, people: Collection[Name]) -> _Mentions:
         name = Name(first.lower, base if is_known else last.lower)
         if all_firsts.issuperset(name) and (name.first not in firsts or name.last not in lasts):
             continue  # Anna Lena, Tobias Brunos (Jacke): a double first name, or two people side by side
-        before = text.words[index - 1] if index else first
         if index and before.lower in given and text.raw[before.span.end : first.span.start] == " ":
             name = Name(before.lower, name.last)  # Anna Lena Richter
         if name.first in lasts - firsts or name.last in firsts - lasts:
@@ -231,34 +233,22 @@ def full_names(text: Text, people: Collection[Name]) -> _Mentions:
 
 def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool:
     word = text.words[index].lower
-
-    def is_common() -> bool:
-        return occupation(word) is not None or lexicon.gender(word) is not None or lexicon.is_compound(word)
-
-    return (
-        text.tags[index] == NAME
-        and word not in lexicon.TITLES
-        and word not in lexicon.ADDRESSES
-        and nominative(word, text.counts) == word
-        and (not is_noun(word) or word in own_words("first names") or (after_first_name and not is_common()))
-    )
+    if text.tags[index] != NAME or word in _NO_NAMES or nominative(word, text.counts) != word:
+        return False
+    if not is_noun(word) or word in own_words("first names"):
+        return True
+    is_common = occupation(word) or lexicon.gender(word) or lexicon.is_compound(word)
+    return after_first_name and not is_common
 
 
 def is_calling(word: str) -> bool:
     """Whether a lower-case word before a name says what the person is: Requisiteur, Schwiegervater, Witwe."""
-    return not lexicon.is_function_word(word) and (
-        occupation(word) is not None
-        or lexicon.gender(word) is not None
-        or lexicon.is_womans(word)
-        or lexicon.commonness(f"{word}in") >= _LISTED
-        or (pattern("kin").fullmatch(word) or pattern("introduces a name").search(word)) is not None
-    )
-
-
-def _is_place_or_firm(text: Text, index: int) -> bool:
-    before = text.words[index - 1].lower if index else ""
-    after = text.words[index + 2].lower if index + 2 < len(text.words) else ""
-    return pattern("around a place or firm").fullmatch(f"{before}|{after}") is not None
+    if lexicon.is_function_word(word):
+        return False
+    is_listed = occupation(word) or lexicon.gender(word) or lexicon.is_womans(word)
+    is_mans = lexicon.commonness(f"{word}in") >= _LISTED
+    introduces = pattern("kin").fullmatch(word) or pattern("introduces a name").search(word)
+    return bool(is_listed or is_mans or introduces)
 
 
 class Occupation(NamedTuple):

@@ -207,10 +207,9 @@ def _dates(_: _People, text: Text) -> _Problems:
 def _durations(_: _People, text: Text) -> _Problems:
     """Find a duration in a sentence that says from when to when, by the clock or by weekdays."""
     for sentence in text.sentences if pattern("lasting").search(text.raw) else ():
-        lasting, clocks, weeks = (
-            list(pattern(name).finditer(sentence.text))
-            for name in ("lasting", "from time to time", "from day to day")
-        )
+        lasting = list(pattern("lasting").finditer(sentence.text))
+        clocks = list(pattern("from time to time").finditer(sentence.text))
+        weeks = list(pattern("from day to day").finditer(sentence.text))
         value = number_value(lasting[0][1])[0] if len(lasting) == 1 == len(clocks) + len(weeks) else None
         if value is None or (lasting[0][2] == "Tage") != bool(weeks):
             continue

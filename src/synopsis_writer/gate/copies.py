@@ -162,12 +162,6 @@ def shared_runs(runs: Hashes, others: Hashes) -> list[range]:
     return sorted(ranges, key=len, reverse=True)
 
 
-def spans_of_runs(text: str, ranges: Iterable[range]) -> list[Span]:
-    """Return where ranges of runs of six words are in their text."""
-    words = word_spans(text)
-    return [Span(words[run.start].start, words[run.stop + RUN - 2].end) for run in ranges]
-
-
 class FingerprintIndex:
     """Which texts have a fingerprint: sorted arrays of (fingerprint, text's number), 8 bytes an entry."""
 

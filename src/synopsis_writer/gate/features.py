@@ -25,7 +25,6 @@ _FIRST_WORDS = 3  # of a sentence that tell how it begins
 _SHOWN_WORDS = 5  # of a sentence that are quoted
 _LEAST_MENTIONS = 3  # of a motif, unless title or last sentence has it and it comes twice
 _SHORTEST_STEM = 4  # letters of a word that ends compounds
-_RUN = 4  # words
 _MOST_SHARE = {"opening": 1 / 4, "open ending": 1 / 4, "motif": 1 / 6}
 _FEWEST_ALIKE = 3  # texts; two may be alike in any pool
 _SPOKEN = re.compile(r"[.,!?…]")  # in a quotation, or right behind it: it is no title
@@ -275,7 +274,7 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
     shares = shares.reshape(len(texts), len(_FUNCTION_WORDS))
     shares = shares / np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1)
     cosines = (shares @ shares.T)[np.triu_indices(len(texts), 1)]
-    runs = [set(zip(*(each[start:] for start in range(_RUN)), strict=False)) for each in words]
+    runs = [set(zip(*(each[start:] for start in range(4)), strict=False)) for each in words]
     owners = Counter(chain.from_iterable(runs))
     repeated = [sum(owners[run] > 1 for run in own) / max(1, len(own)) for own in runs]
     raw = "\n".join(synopsis.text for synopsis in texts.values()).encode("utf-8")

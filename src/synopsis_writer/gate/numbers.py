@@ -18,7 +18,6 @@ _DAYS: Mapping[str, tuple[float, float]] = {  # at least and at most, by the uni
     "jahr": (360, 366),
 }
 _ABOUT = {"about": (0.85, 1.15), "more than": (1.0, 1.25), "less than": (0.8, 1.0)}  # `gut` means 42, not 60
-_HALF_AN_HOUR = 0.5
 _BEFORE = 24  # characters that hold what says that a number is about right
 _SIGNS = {"€": "euro", "%": "prozent"}
 _MULTIPLES = {"dutzend": 12, "tausend": 1e3, "million": 1e6, "millionen": 1e6}
@@ -82,7 +81,7 @@ def number_range(value: float, before: str, unit: str = "") -> tuple[float, floa
     near = before[-_BEFORE:]
     low, high = next((ends for name, ends in _ABOUT.items() if pattern(name).search(near)), (1.0, 1.0))
     if unit == "uhr":  # `gegen acht` is half an hour
-        return value - _HALF_AN_HOUR * (low < 1), value + _HALF_AN_HOUR * (high > 1)
+        return value - 0.5 * (low < 1), value + 0.5 * (high > 1)
     return value * low, value * high
 
 

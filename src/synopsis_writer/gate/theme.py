@@ -160,15 +160,14 @@ def told_share(subject: Subject) -> tuple[float, list[str]]:
     told = _told(subject.text)
     names = {word for member in subject.show.cast for word in lower_words(member.name)}
     total = share = 0.0
-    missing = []
+    missing: list[str] = []
     for word in theme_words(subject.brief.theme):
         lower = word.lower()
         factor = (_NOUN if word[0].isupper() else 1.0) * (_NAME if lower.removesuffix("s") in names else 1.0)
         match = _match(lower, told)
         total += factor * _weight(lower)
         share += factor * match
-        if not match:
-            missing.append(lower)
+        missing += [lower] * (not match)
     return (share / total if total else 1.0), missing
 
 

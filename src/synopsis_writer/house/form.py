@@ -180,8 +180,7 @@ class Form(BaseModel):
     @property
     def storylines(self) -> int:
         """How many storylines there is room for: one in a single paragraph, and 60 words for each."""
-        room = min(self.paragraphs[1], self.most_words // _WORDS_A_STRAND)
-        return int(max(1, min(self.strands, room)))
+        return int(max(1, min(self.strands, self.paragraphs[1], self.most_words // _WORDS_A_STRAND)))
 
     def with_length(self, words: tuple[int, int] | None, characters: tuple[int, int] | None) -> Self:
         """Return the form with a brief's length, if it has one; paragraphs and shortest mean follow it."""

@@ -41,7 +41,6 @@ _WORDS_A_BEAT = 40
 _SENTENCES = 25  # of a text of the built-in house
 _SHORT = 250  # characters up to which a text in the middle is measured in characters
 _NEARLY_ALL = 0.9  # share from which on what texts have in common is a rule of the house
-_NO_CALLING = "Figur"
 _FEWEST_NAMING = 2  # texts that name a person of the cast whom none declares
 _LONG_SIGN = 6  # letters of a word that inflected ones and compounds begin with
 _FEWEST_SIGNS, _SIGNS_A_TEXT = 3, 0.1  # distinct words from which on texts are Swiss or Austrian
@@ -183,7 +182,7 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
         is_part = person in full or person.removesuffix("s") in people.keys() - {person}
         if is_part or (person not in declared and named < _FEWEST_NAMING):
             continue
-        role = next((text.named[person] for text in own if text.named.get(person)), _NO_CALLING)
+        role = next((text.named[person] for text in own if text.named.get(person)), "Figur")
         calling = occupation(role.lower())
         gender: Literal["f", "m"] | None = None if calling is None else "f" if calling.is_woman else "m"
         title = "Dr. " * any(f"Dr. {person}" in text.text.raw for text in own)

@@ -128,8 +128,7 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
 
 def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
     show = find_show(gate.shows, own.show) or generic_show(own.show)
-    fields = {**own.given, "theme": own.theme, "form": own.form, "characters": own.people}
-    brief = make_brief(show=show.name, **fields)
+    brief = make_brief(show=show.name, theme=own.theme, form=own.form, characters=own.people, **own.given)
     subject = gate.subject(own.text.raw, own.form, show, brief, own.title)
     return gate.judge(replace(subject, exclude_source=own.id))
 
