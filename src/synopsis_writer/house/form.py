@@ -14,8 +14,8 @@ from synopsis_writer.brief import LEAST_WORDS, FormName
 Level = Literal["error", "warning", "off"]
 Tense = Literal["present", "preterite", "either"]
 Ending = Literal["question", "ellipsis", "closed", "any"]
-_of_yaml = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value))  # which reads them so
-Wanted = Annotated[Literal["yes", "no", "either"], _of_yaml]
+_yes_or_no = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value))  # booleans in YAML
+Wanted = Annotated[Literal["yes", "no", "either"], _yes_or_no]
 CheckLevel = Annotated[Level, BeforeValidator(lambda value: value or "off")]  # `off` is False in YAML
 
 # The checks that a house can set a level for; a test compares them with the gate's.
