@@ -51,9 +51,8 @@ def lengths(subject: Subject) -> Finding | None:
     story, text = _Story(subject, subject.story), subject.text
     problems = [*_names(subject, story), *_roles(subject, story), *_numbers(text, story)]
     sentences = [sentence.text.rstrip(" .!?…“”") for sentence in text.sentences]
-    if sentences and all(
-        sentence in story.text.raw for sentence in sentences
-    ):  # or beginnings of the story's
+    # Beginnings of the story's sentences are cut out of it, too.
+    if sentences and all(sentence in story.text.raw for sentence in sentences):
         problems.append((say("mere cut"), None))
     wordings: list[Wording] = []
     for wording, _ in problems:
@@ -152,10 +151,10 @@ def _numbers(text: Text, story: _Story) -> _Problems:
         if any(days.low <= each.high * _CLOSE and each.low <= days.high * _CLOSE for _, each in rivals):
             continue
         alike = [each for each, _ in same if each.unit == number.unit]
-        others = (
-            each for each, _ in same if each.value == number.value or each.value % 1 or number.value % 1
-        )
-        alike = alike or [*others]
+        if not alike:
+            alike = [
+                each for each, _ in same if each.value == number.value or each.value % 1 or number.value % 1
+            ]
         is_exact = number.low == number.high and (here[0].isdigit() or number.value > _LARGEST_VAGUE)
         if alike:
             there = story.all[slice(*alike[0].span)]
