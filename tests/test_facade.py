@@ -147,7 +147,7 @@ async def test_a_run_is_replayed_without_a_model(tmp_path: Path, caplog: pytest.
     log = RunLog(tmp_path / "runs.sqlite3")
     async with Writer(client=ScriptedClient([BAD, ANSWER]), log=log) as writer:
         first = await writer.write(**FIELDS)
-    async with Writer(log=log) as writer:
+    async with Writer(log=log, model="of-no-server", environment={}) as writer:
         again = await writer.replay()
         with pytest.raises(ReplayError, match="no answer to a write"):
             await writer.replay(await _planned(log))

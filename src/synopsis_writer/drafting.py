@@ -22,7 +22,11 @@ from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline, Synopsis, parse, parse_parts, wire_schema, wire_schemas
 
 _log = logging.getLogger(__name__)
-
+_Shape = TypeVar("_Shape", bound=BaseModel)
+Shape = type[BaseModel]
+Findings = tuple[Finding, ...]
+Examine = Callable[..., Findings | Awaitable[Findings]]  # as `Gate.examine`, here or in another process
+Find = Callable[[Synopsis, Show, Brief], Findings]  # finds what the gate does not look for
 _MOST_QUOTED = 200  # characters of a refusal
 _LONGER = 2  # how many times the tokens an answer may have that was cut before
 _LONGEST = 8  # how many times those of the settings
@@ -35,14 +39,6 @@ class Author(Protocol):
 
     def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Draft attempt `number`, or repair `previous`, as `seed` has it; if truncated, once more."""
-
-
-Shape = type[BaseModel]
-Findings = tuple[Finding, ...]
-Examine = Callable[..., Findings | Awaitable[Findings]]
-"""Holds a synopsis against its brief and its show, as `Gate.examine` does, here or in another process."""
-Find = Callable[[Synopsis, Show, Brief], Findings]
-"""Finds in a synopsis what the gate does not look for."""
 
 
 class ModelAuthor:
@@ -134,8 +130,7 @@ async def write(
     attempts: int = 3, best_of: int = 1, previous: Attempt | None = None,
 ) -> Result:  # fmt: skip
     """Draft, fix, check, and repair until the gate holds; raises ModelError where nothing was answered."""
-    made: list[Attempt] = []
-    best = previous
+    made, best = list[Attempt](), previous
     begun = previous.number if previous is not None else 0
 
     async def draft(number: int, seed: int) -> None:
@@ -227,14 +222,10 @@ class Judge:
         return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
 
     async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
-        story = {"story": self._story} if self._story is not None else {}
-        is_cut = attempt.answer.is_truncated
+        story, is_cut = {"story": self._story} if self._story else {}, attempt.answer.is_truncated
         found = self._examine(synopsis, self.brief, self.show, truncated=is_cut, **story)
         findings = found if isinstance(found, tuple) else await found
         return sum((find(synopsis, self.show, self.brief) for find in self._finders), findings)
-
-
-_Shape = TypeVar("_Shape", bound=BaseModel)
 
 
 def read_answer(

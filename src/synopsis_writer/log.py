@@ -31,10 +31,12 @@ from synopsis_writer.synopsis import Outline, Synopsis, parse
 from synopsis_writer.usage import Cost, Usage, total_cost
 
 _log = logging.getLogger(__name__)
-
 RUN: ContextVar[str | None] = ContextVar("run", default=None)  # the id of the run that is being made
+OnAttempt = Callable[[Attempt, Brief], object] | None
+Maker = Literal["model", "person"]
 BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
+_VERSIONS = "SELECT * FROM versions"
 _LONG_DIFF = 400_000_000  # pairs of words, a bit of memory each; longer texts are compared whole
 
 # A paragraph for each version of the file, in order; one that was released never changes.
@@ -79,9 +81,6 @@ class Run:
     lost: Json[Lost] | None = None  # what failed calls took; None: nothing that was counted
     house: str | None = None  # its name
     avoid: Json[Avoid] | None = None  # what of the last texts the prompt said not to repeat
-
-
-Maker = Literal["model", "person"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class RunLog:
         row |= {**answer, **usage, **cost, **_verdict(attempt)}
         row |= {"repeat": attempt.sample, "is_longer": attempt.is_longer, "is_review": attempt.is_review}
         insert = _insert("attempts", row, place="(SELECT count(*) FROM attempts WHERE run = :run)")
-        prompt = (row["messages"], _bounded(_messages_json(asked), "[]"))
+        prompt = (row["messages"], _bounded(_json([asdict(message) for message in asked]), "[]"))
         self._write(*([("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompt)] if asked else []), insert)
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
@@ -240,8 +239,7 @@ class RunLog:
 
     def versions_of(self, document: Document) -> list[Version]:
         """Return the versions that led to a document, its own last; none where the log does not know it."""
-        version = self.touch(document)
-        if version is None:
+        if (version := self.touch(document)) is None:
             return []
         known = {each.number: each for each in self.versions(version.text)}
         line = [version]
@@ -365,9 +363,6 @@ def _run(row: Mapping[str, Any]) -> Run:
         return _RUN.validate_python({**row, "attempts": row["rounds"]})
 
 
-_VERSIONS = "SELECT * FROM versions"
-
-
 def _version(row: Mapping[str, Any]) -> Version:
     with _reading(f"version {row['number']} of {row['path']}", str(row["run"])):
         return _VERSION.validate_python(row)
@@ -394,11 +389,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
 
 def messages_hash(messages: Sequence[Message]) -> str:
     """Return 24 hex digits that stand for messages."""
-    return _digest(_messages_json(messages))[:24]
-
-
-def _messages_json(messages: Sequence[Message]) -> str:
-    return _json([asdict(message) for message in messages])
+    return _digest(_json([asdict(message) for message in messages]))[:24]
 
 
 def _json(data: object) -> str:
@@ -409,9 +400,6 @@ def _folded(text: str) -> str:
     """Return a text, or JSON, as it is searched: letters for their escapes, and without case."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
     return unicodedata.normalize("NFC", plain.replace('\\"', '"')).casefold()
-
-
-OnAttempt = Callable[[Attempt, Brief], object] | None
 
 
 class Recording:

@@ -19,8 +19,7 @@ from synopsis_writer.storage.files import write_file
 from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
 
-SUFFIXES = frozenset({".md", ".markdown"})
-"""Of the files that can hold a text, its brief and its release."""
+SUFFIXES = frozenset({".md", ".markdown"})  # of files that can hold a text, its brief and its release
 
 
 class NotReleasedError(GateRefusedError):
@@ -88,8 +87,9 @@ def release_document(
     save(released)
     if versions:
         with contextlib.suppress(FileError):  # the file has the record
-            request = {"released": record["by"]}
-            opened.log.add_version(released, "person", parent=versions[-1], request=request)
+            opened.log.add_version(
+                released, "person", parent=versions[-1], request={"released": record["by"]}
+            )
     return record
 
 

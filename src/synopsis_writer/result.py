@@ -24,7 +24,6 @@ from synopsis_writer.usage import NO_COST, Cost, Usage, total_cost
 
 Outcome = Literal["accepted", "refused", "failed", "interrupted", "running", "pending"]
 FileFormat = Literal["md", "json", "txt"]
-
 UNJUDGED = "not judged yet"
 NO_STRUCTURE = "structure"  # the check that refuses an answer which is not a synopsis
 _LONGEST_NAME, _LONGEST_FORM = 60, 30  # characters of a file's name, and of the form in it
@@ -68,9 +67,8 @@ class Attempt:
     @property
     def problems(self) -> tuple[str, ...]:
         """What refuses it, in sentences."""
-        if self.problem:
-            return (self.problem,)
-        return tuple(f"{finding.check}: {finding.sentence}" for finding in failures(self.findings))
+        found = tuple(f"{finding.check}: {finding.sentence}" for finding in failures(self.findings))
+        return (self.problem,) if self.problem else found
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -240,11 +238,8 @@ class Result:
     @property
     def reason(self) -> str:
         """Why it was not accepted, in one line; empty when it was."""
-        if self.accepted is not None:
-            return ""
-        if self.error is not None:
-            return str(self.error)
-        return " ".join(self.best.problems) if self.best is not None else "no answer"
+        refused = " ".join(self.best.problems) if self.best is not None else "no answer"
+        return "" if self.accepted is not None else str(self.error or refused)
 
     def as_data(self, path: Path | None = None) -> dict[str, Any]:
         """Return the object that `synopsis write --json` prints; `path` is where the text was saved."""

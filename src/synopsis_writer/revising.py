@@ -38,7 +38,6 @@ from synopsis_writer.synopsis import Character, Logline, Paragraph, Paragraphs, 
 from synopsis_writer.usage import NO_COST, Usage
 
 _log = logging.getLogger(__name__)
-
 MOST_VARIANTS = 5
 _MOST_PARAGRAPHS, _LONGEST_PARAGRAPH = 40, 4000  # of a text that is revised; as of a synopsis
 _REPLACED = frozenset({".md", ".markdown", ".json"})  # what this program writes; anything else stays as it is
@@ -49,7 +48,9 @@ _OUTDATED = frozenset({"draft", "release", "variant"})  # fields that are not tr
 ALIKE = 0.4
 _FIRST_WORDS = 3  # no two of the 83 texts begin with the same
 
-
+KINDS = ("Schritt", "Wissen", "Name", "Rolle", "Beziehung", "Zahl", "Zeit", "Bezug", "Sprache", "Thema")
+_MOST_REMARKS, _LONGEST = 12, 300  # of the copy desk; characters of each part of a remark
+_LIMIT, _UNREAD = say("limit review"), "unread"
 _Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(lambda n: tuple(sorted({*n})))]
 
 
@@ -89,8 +90,7 @@ def make_wish(**fields: Any) -> Wish:
 
 def changed_brief(source: Source, **given: Any) -> Brief:
     """Return the brief of a text with what is given now; BriefError names the flag that is missing."""
-    document = source.document
-    stored = read_brief(document).as_data() if "brief" in document.meta else {}
+    stored = read_brief(source.document).as_data() if "brief" in source.document.meta else {}
     given = {name: value for name, value in given.items() if value}
     # Another form, or a length in the other unit, takes the place of the length that was asked for before.
     is_another = given.get("form", stored.get("form")) != stored.get("form")
@@ -229,15 +229,14 @@ def compare(variants: Sequence[Features]) -> list[Finding]:
     faults: list[list[Wording]] = [[] for _ in variants]
     kinds: list[list[Wording]] = [[] for _ in variants]
     for (index, one), (later, two) in combinations(enumerate(variants), 2):
-        number = index + 1
         for end in ("opening", "ending"):
             sentence, kind = getattr(one, end), getattr(one, f"{end}_kind")
             if _is_like(sentence, getattr(two, end)):
-                faults[later].append(say(f"same {end}", n=number, sentence=sentence))
+                faults[later].append(say(f"same {end}", n=index + 1, sentence=sentence))
             elif kind == getattr(two, f"{end}_kind"):
-                kinds[later].append(say(f"same kind of {end}", n=number, kind=kind_wording(kind)))
+                kinds[later].append(say(f"same kind of {end}", n=index + 1, kind=kind_wording(kind)))
         if not enough and views[index] == views[later]:
-            faults[later].append(say("same view", n=number, name=one.view))
+            faults[later].append(say("same view", n=index + 1, name=one.view))
     limit = say("limit variants", share=ALIKE)
     found = []
     for wrong, same in zip(faults, kinds, strict=True):
@@ -285,13 +284,6 @@ def save_version(new: Document, *, in_place: bool, folder: Path | None = None, n
         write_file(old, content)
         return old
     return save(content, folder or old.parent, name or old.stem, file_format)
-
-
-KINDS = ("Schritt", "Wissen", "Name", "Rolle", "Beziehung", "Zahl", "Zeit", "Bezug", "Sprache", "Thema")
-_MOST_REMARKS = 12
-_LONGEST = 300  # characters of each part of a remark
-_LIMIT = say("limit review")
-_UNREAD = "unread"
 
 
 class Event(BaseModel, extra="forbid"):
@@ -418,8 +410,7 @@ class Reviewer:
         attempts, reviews = list(result.attempts), list[Attempt]()
 
         async def read(attempt: Attempt, synopsis: Synopsis) -> Attempt:
-            page = Page.of(synopsis)
-            answers = await self.read(page, result.brief, result.show, recording, attempt.number)
+            answers = await self.read(Page.of(synopsis), result.brief, result.show, recording, attempt.number)
             reviews.extend(answers)
             findings = answers[-1].findings if answers else ()
             reviewed = replace(attempt, findings=(*attempt.findings, *findings))
@@ -432,9 +423,8 @@ class Reviewer:
         best = await read(result.best, result.accepted)
         if remarks(best):
             _log.info("review: asking for a repair; %s", " ".join((*best.problems, *best.warnings)))
-            number = best.number + 1
             try:
-                repaired = await write(author, judge, recording, attempts=number, previous=best)
+                repaired = await write(author, judge, recording, attempts=best.number + 1, previous=best)
             except ModelError as error:
                 _log.warning("review: the repair failed, the text stays as it was: %s", error)
             else:

@@ -32,7 +32,6 @@ from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_
 from synopsis_writer.storage.files import find_files
 
 _log = logging.getLogger(__name__)
-
 UNKNOWN = "unbekannt"  # the show, or theme, of a text of which nobody named one
 _MOST_ROUNDS = 3  # of fixes; two are enough, unless a rule undid what another does
 _ALIKE = 0.4  # of difflib's ratio: an example's name without its show is alike enough
@@ -188,8 +187,7 @@ def open_workspace(settings: Settings) -> Workspace:
     prompts = load_prompts(settings.own_prompts or folder("prompts"), house)
     if unknown := sorted(set(settings.disable) - set(CHECK_NAMES)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(CHECK_NAMES)}")
-    sources = copy_sources(pool.examples, prompts.copy_sources())
-    copies = index_sources(sources, settings.cache / "copies")
+    copies = index_sources(copy_sources(pool.examples, prompts.copy_sources()), settings.cache / "copies")
     embeddings = None
     if settings.semantic:
         embedder = E5Embedder(settings.threads)

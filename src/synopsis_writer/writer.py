@@ -48,8 +48,11 @@ if TYPE_CHECKING:
     from synopsis_writer.demo.author import DemoAuthor
 
 _log = logging.getLogger(__name__)
-
+_T = TypeVar("_T")
+_Path = TypeVar("_Path", Path, Path | None)
+_P = ParamSpec("_P")
 _MOST_DRAFTS = 16  # of the first attempt
+_new_thread = partial(ThreadPoolExecutor, 1, thread_name_prefix="synopsis-gate")
 _DRAFTS = 100  # seeds that a sample has for itself: attempts are 10 at most, drafts of the first one 16
 
 
@@ -78,11 +81,6 @@ class _Connection:
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-_T = TypeVar("_T")
-_Path = TypeVar("_Path", Path, Path | None)
-_P = ParamSpec("_P")
-
-
 def _sync(
     method: Callable[Concatenate["Writer", _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate["Writer", _P], _T]:
@@ -94,7 +92,7 @@ def _sync(
     return run
 
 
-class Writer:
+class Writer(contextlib.AbstractContextManager["Writer"]):
     """Writes, plans and checks synopses; pool, templates, gate and model are opened once, when needed.
 
     In an `async with` block, and between `_sync` calls, connections stay open, and `rpm`, `tpm` and `calls`
@@ -110,12 +108,11 @@ class Writer:
         budget: Budget | Decimal | str | None = None,  # money, or a ledger that is shared with others
         log: RunLog | bool = True,  # where runs are recorded: True is the file in the settings
         command: str = "write",  # what the log calls a run
-        rpm: float | None = None,  # requests a minute at most; None: no bound, as for the next two
-        tpm: float | None = None,  # tokens a minute
-        calls: int | None = None,  # calls at once
+        rpm: float | None = None, tpm: float | None = None,  # requests and tokens a minute; None: no bound
+        calls: int | None = None,  # at once
         environment: Mapping[str, str] | None = None,  # variables to read instead of this process's
         **given: Any,  # settings by their names, such as `model`, `base_url`, `house`, `prompts`
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.environment = dict(os.environ if environment is None else environment)
         if key is not None:
             self.environment[KEY_VARIABLE] = key
@@ -163,9 +160,8 @@ class Writer:
     def variant(self, command: str, budget: Budget, **changes: Any) -> "Writer":
         """Return a writer with some other settings, with the key, limits and run log of this one."""
         same: Any = {"client": self._client, "environment": self.environment, **self._pace}
-        log = self.log if self._log else False
         settings = self.settings.model_copy(update=changes)
-        return Writer(settings, budget=budget, log=log, command=command, **same)
+        return Writer(settings, budget=budget, log=self._log and self.log, command=command, **same)
 
     def resolve(self, brief: Brief) -> tuple[Brief, Show]:
         """Return the brief with its form and its show's canonical name, and the show; raises BriefError."""
@@ -266,11 +262,9 @@ class Writer:
                 finding = replace(finding, level=self._variety_level(brief))
             return (worded(finding, analyse(synopsis.text), self.settings.lang),)
 
-        finders = list(self.finders)
-        if avoid is not None:
-            finders.append(partial(find_repeated, avoid))
+        own: list[Find] = [partial(find_repeated, avoid)] if avoid is not None else []
         marks = self.workspace.house.quotation_marks
-        return Judge(brief, show, self.examiner or self.examine, marks, finders, **more)
+        return Judge(brief, show, self.examiner or self.examine, marks, [*self.finders, *own], **more)
 
     async def _write(
         self, recording: Recording, author: Author, judge: Judge, *,
@@ -392,8 +386,8 @@ class Writer:
         await self._in_thread(lambda: self.workspace)
         author: Author = (client := Replay(then, answered))
         if then.prompt is not None:
-            render = partial(self.prompt, then.brief, then.outline, avoid=then.avoid)
-            author = await self._model_author(client, render, limits_of(self.settings))
+            prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
+            author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         judge = self._judge(then.brief, self.workspace.find_show(then.brief.show), then.avoid)
         result = await self._write(Recording(None, then), author, judge)
         changes = " ".join(differences(attempts, result.attempts))
@@ -410,10 +404,9 @@ class Writer:
         only: Literal["title", "logline"] | None = None,  # the only part to write anew
         variants: int = 1,  # 1 to 5, asked for together; openings, endings and the first person differ
         people: Sequence[str] = (),  # of a text that lists none, each as `Name: Rolle`
-        on_text: Callable[[str], None] | None = None,
-        on_attempt: OnAttempt = None,
+        on_text: Callable[[str], None] | None = None, on_attempt: OnAttempt = None,  # as in `write`
         **fields: Unpack[BriefFields],  # of the brief: what changes, or what the text does not say
-    ) -> Revised:
+    ) -> Revised:  # fmt: skip
         """Have the model write a new version, for `save_revised`; it is repaired, and raises, as `write`."""
         wish = revising.make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
         changes = {name: fields[name] for name in ("form", "words", "character_count") if fields.get(name)}
@@ -661,9 +654,6 @@ class Writer:
         if not self._connections:
             self.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -784,10 +774,6 @@ class Writer:
                         client = await connection.stack.enter_async_context(opened)
                     connection.clients[model] = RateLimitedClient(client, **self._pace)
             yield connection.clients[model]
-
-
-def _new_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="synopsis-gate")
 
 
 def _as_document(text: str) -> Document:
