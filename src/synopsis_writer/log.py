@@ -38,7 +38,6 @@ BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
 _VERSIONS = "SELECT * FROM versions"
 _LONG_DIFF = 400_000_000  # pairs of words, a bit of memory each; longer texts are compared whole
-
 # A paragraph for each version of the file, in order; one that was released never changes.
 _MIGRATIONS = files("synopsis_writer").joinpath("log.sql").read_text(encoding="utf-8").split("\n\n")
 
@@ -213,8 +212,8 @@ class RunLog:
 
     def find_id(self, name: str) -> str:
         """Return the only id that `name` is a part of, the newest run's for `last`; raises FileError."""
-        known, part = self.ids(), name.lower()
-        ids = known[:1] if name == "last" else [each for each in known if part and part in each.lower()]
+        ids, part = self.ids(1 if name == "last" else -1), name.lower()
+        ids = ids if name == "last" else [each for each in ids if part and part in each.lower()]
         if len(ids) == 1 or name in ids:
             return name if name in ids else ids[0]
         problem = f"{len(ids)} runs match: give more of the id" if ids else "no such run"

@@ -87,9 +87,8 @@ def release_document(
     save(released)
     if versions:
         with contextlib.suppress(FileError):  # the file has the record
-            opened.log.add_version(
-                released, "person", parent=versions[-1], request={"released": record["by"]}
-            )
+            request = {"released": record["by"]}
+            opened.log.add_version(released, "person", parent=versions[-1], request=request)
     return record
 
 

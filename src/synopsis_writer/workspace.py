@@ -118,11 +118,9 @@ class Workspace:
 
     def of_house(self, house: Path | None) -> "Workspace":
         """Return the workspace of another house, opened once; this one for None; raises InputError."""
-        if house is None:
-            return self
-        if house not in self._houses:
+        if house is not None and house not in self._houses:
             self._houses[house] = open_workspace(self.settings.model_copy(update=of_house(house)))
-        return self._houses[house]
+        return self if house is None else self._houses[house]
 
     def fix(self, document: Document, **fields: Any) -> Report:
         """Check a text after all that code can put right in it is put right."""

@@ -677,8 +677,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         if self._is_open:
             return
         is_hosted = self._client is None and self.model.kind == "hosted"
-        # What takes most of the time to the first request is imported beside the loading.
-        slow = ("openai", "genai_prices") if is_hosted else ()
+        slow = ("openai", "genai_prices") if is_hosted else ()  # imported beside the loading
         imports = asyncio.to_thread(lambda: [*map(importlib.import_module, slow)])
         await asyncio.gather(self._in_thread(lambda: self.workspace), imports)
         if not self._is_demo and self.workspace.pool.examples:
