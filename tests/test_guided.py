@@ -320,7 +320,7 @@ def test_the_place_as_an_adverb(place: str, where: str) -> None:
 
 
 async def filling(engine: ScriptedEngine, taken: Sequence[str] = (), theme: str = THEME) -> tuple[str, int]:
-    result = await fill_gap(
+    text, words, _ = await fill_gap(
         engine,
         load_gap_rules(GUIDED),
         "worry",
@@ -330,7 +330,7 @@ async def filling(engine: ScriptedEngine, taken: Sequence[str] = (), theme: str 
         taken=taken,
         rng=Random(1),
     )
-    return result.text, result.words_by_model
+    return text, words
 
 
 async def test_the_best_candidate_takes_the_gap() -> None:

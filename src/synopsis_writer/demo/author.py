@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -136,7 +136,7 @@ async def write_draft(
     protagonist, second = people[:2]
     callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
     fill = partial(fill_gap, engine, load_gap_rules(folder), theme=brief.theme, rng=rng)
-    filled: list[FilledGap] = []
+    taken, words_by_model, usage = list[str](), 0, Usage()
     paragraphs: tuple[Paragraph, ...] = ()
     for storyline, text in plan.paragraphs:
         pieces = text.split(scaffolds.GAP_MARK)  # words and kinds of gaps by turns
@@ -144,16 +144,16 @@ async def write_draft(
             # The second person worries about the protagonist; nobody fears or hopes for themselves.
             is_worry = pieces[index] == "worry"
             name, words = (second if is_worry else protagonist).short, ["" if is_worry else callings, *banned]
-            unwanted, taken = significant_words(" ".join(words)), [gap.text for gap in filled]
-            gap = await fill(pieces[index], name=name, unwanted=unwanted, taken=taken)
-            filled.append(gap)
-            pieces[index] = gap.text
+            unwanted = significant_words(" ".join(words))
+            text, count, spent = await fill(pieces[index], name=name, unwanted=unwanted, taken=taken)
+            words_by_model, usage = words_by_model + count, usage + spent
+            taken.append(text)
+            pieces[index] = text
         paragraphs += (Paragraph(storyline=storyline, text="".join(pieces)),)
     synopsis = Synopsis(title=plan.title, logline=plan.logline, characters=characters, paragraphs=paragraphs)
-    usage, count = sum((gap.usage for gap in filled), Usage()), sum(gap.words_by_model for gap in filled)
     return Answer(
         synopsis.as_json(), usage=usage, seconds=time.monotonic() - start, model=engine.name,
-        words_by_model=count, cost=NO_COST,
+        words_by_model=words_by_model, cost=NO_COST,
     )  # fmt: skip
 
 
@@ -216,14 +216,6 @@ class GapRules(BaseModel, frozen=True, extra="forbid"):
     blocked: tuple[str, ...] = ()
 
 
-class FilledGap(NamedTuple):
-    """The text of a gap, how many of its words the model wrote, and the usage."""
-
-    text: str
-    words_by_model: int
-    usage: Usage
-
-
 def load_gap_rules(folder: Path) -> GapRules:
     """Read `gaps.yaml` and `blocked.txt` in `folder`; raises TemplateError or FileError."""
     rules = read_fields(folder / "gaps.yaml", GapRules, TemplateError)
@@ -238,8 +230,8 @@ def read_words(path: Path) -> list[str]:
 async def fill_gap(
     engine: Engine, rules: GapRules, kind: str, *,
     theme: str, name: str, unwanted: Collection[str], taken: Collection[str], rng: Random,
-) -> FilledGap:  # fmt: skip
-    """Fill one gap of `kind`, one of `GAPS`, in a sentence about the person `name`.
+) -> tuple[str, int, Usage]:  # fmt: skip
+    """Return text for a gap of a `kind` about the person `name`, its words by the model, and their usage.
 
     `unwanted` are words that would be wrong here: names of other shows, the role of that person; the texts
     of the gaps before, `taken`, are not repeated. `rng` gives the engine's seed, and the fixed phrase.
@@ -260,7 +252,7 @@ async def fill_gap(
                 best_text, best = text, value
         if best >= _GOOD_ENOUGH:
             break
-    return FilledGap(best_text or fallback, len(best_text.split()), usage)
+    return best_text or fallback, len(best_text.split()), usage
 
 
 def score(answer: Completion, gap: GapKind, rules: GapRules, theme: str, unwanted: Collection[str]) -> float:

@@ -34,8 +34,8 @@ from synopsis_writer.gate.messages import Language, check_names
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.house.house import accept_words, open_house
 from synopsis_writer.log import Version, word_diff
-from synopsis_writer.page.jobs import Draft, Jobs, Journal, NotFoundError, logged_errors
-from synopsis_writer.page.routing import body_of, route, routes_of
+from synopsis_writer.page.jobs import Draft, Jobs, Journal, logged_errors
+from synopsis_writer.page.routing import AnswerError, body_of, route, routes_of
 from synopsis_writer.page.texts import Part, Text, findings_data, text_of, usable
 from synopsis_writer.releasing import SUFFIXES, release
 from synopsis_writer.result import verdicts
@@ -54,16 +54,6 @@ _WAYS_OUT = (
 _LONGEST_ID, _MOST_LISTED = 500, 2_000
 _PASSING = {"draft", "hash", "request", "state"}  # what of a text is not its content
 _DIFFERENCES = {"=": "same", "-": "out", "+": "in"}
-
-
-class ConflictError(FileError):
-    """Somebody else has written a file meanwhile; `more` holds what is there now."""
-
-    status = 409
-
-    def __init__(self, current: Text) -> None:
-        super().__init__(f"{current.id}: has changed on the disk since it was opened")
-        self.more = {"current": current}
 
 
 class Api:
@@ -151,7 +141,7 @@ class Api:
         if path.is_symlink() or not path.resolve().is_relative_to(self._folder.resolve()):
             raise InputError(f"{name[:80]}: is a link out of the folder of saved texts: open it where it is")
         if not path.is_file():
-            raise NotFoundError(f"{name[:80]}: no such text: it was moved or deleted")
+            raise AnswerError(404, f"{name[:80]}: no such text: it was moved or deleted")
         return path
 
     def _read(self, name: str) -> tuple[Text, Document]:
@@ -238,7 +228,7 @@ class Api:
         for version in self.writer.log.versions(text):
             if str(version.number) == number:
                 return text_of(version.document)
-        raise NotFoundError(f"no version {id[:40]}: it was removed from the log")
+        raise AnswerError(404, f"no version {id[:40]}: it was removed from the log")
 
     @route("GET /texts/{id:path}", at_once=True)
     def _open(self, id: str) -> dict[str, Any]:
@@ -261,10 +251,11 @@ class Api:
             return self._read(id)[0]
 
     def _unchanged(self, name: str, seen: str) -> Document:
-        """Return a saved text's document; raises ConflictError where it is not the one that was seen last."""
+        """Return a saved text's document; raises AnswerError where it is not the one that was seen last."""
         text, document = self._read(name)
         if text.hash != seen:
-            raise ConflictError(text)
+            message = f"{name}: has changed on the disk since it was opened"
+            raise AnswerError(409, message, current=text)
         return document
 
     @route("POST /texts")

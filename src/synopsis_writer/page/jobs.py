@@ -23,7 +23,7 @@ from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.messages import status_line
-from synopsis_writer.page.routing import Json, Sent, failure_of, route
+from synopsis_writer.page.routing import AnswerError, Json, Sent, failure_of, route
 from synopsis_writer.page.texts import Part, Text, text_of
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.storage.files import read_input, write_file
@@ -39,12 +39,6 @@ _LAST_EVENTS = frozenset({"done", "failed", "stopped"})
 _log = logging.getLogger(__name__)
 _Made = list[tuple[Result, Text]]
 _job: ContextVar["Job | None"] = ContextVar("job", default=None)
-
-
-class NotFoundError(FileError):
-    """There is no such text, draft, version or job."""
-
-    status = 404
 
 
 class Draft(Sent):
@@ -87,10 +81,10 @@ class Journal:
         return self.read(draft).text
 
     def read(self, draft: str) -> Draft:
-        """Return a draft; raises NotFoundError, and FileError where it cannot be read."""
+        """Return a draft; raises FileError."""
         path = self.path(draft)
         if not path.is_file():
-            raise NotFoundError(f"no draft {draft}: it was saved or deleted")
+            raise AnswerError(404, f"no draft {draft}: it was saved or deleted")
         try:
             return Draft.model_validate_json(read_input(path, _LONGEST_DRAFT))
         except ValidationError as error:
@@ -270,7 +264,7 @@ class Jobs(logging.Handler):
 
     def _find(self, name: str) -> Job:
         if name not in self._jobs:
-            raise NotFoundError(f"no job {name[:40]}: the server was started anew, or it ended long ago")
+            raise AnswerError(404, f"no job {name[:40]}: the server was started anew, or it ended long ago")
         return self._jobs[name]
 
     def _document(self, text: Text) -> Document:

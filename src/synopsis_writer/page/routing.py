@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.document import check_values
-from synopsis_writer.errors import InputError, SynopsisError, explain
+from synopsis_writer.errors import FileError, InputError, SynopsisError, explain
 
 _log = logging.getLogger(__name__)
 _FAULT = 70  # the exit code of a mistake in the program
@@ -52,10 +52,12 @@ def failure_of(error: Exception) -> dict[str, Any]:
     return {"message": f"{message}: please report it", "code": _FAULT}
 
 
-class TooLargeError(InputError):
-    """A request's body is larger than anything that is a text."""
+class AnswerError(FileError):
+    """A request that is answered with another status than 400; `more` goes into the answer, too."""
 
-    status = 413
+    def __init__(self, status: int, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status, self.more = status, more
 
 
 def route(line: str, *, at_once: bool = False) -> Callable[[_Method], _Method]:
@@ -105,12 +107,13 @@ def routes_of(owners: Sequence[object], ready: Callable[[Request], Awaitable[Non
 
 
 async def body_of(request: Request, most: int = _MOST_SENT) -> bytes:
-    """Return what a request sends; raises TooLargeError before more than that is read."""
+    """Return what a request sends; raises AnswerError before more than that is read."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise TooLargeError(f"what was sent is larger than {most // 1_000_000} MB: that is no synopsis")
+            size_limit = f"{most // 1_000_000} MB"
+            raise AnswerError(413, f"what was sent is larger than {size_limit}: that is no synopsis")
         parts.append(part)
     return b"".join(parts)
 

@@ -13,7 +13,7 @@ from synopsis_writer.errors import FileError, os_reason
 _WAIT = 10.0  # seconds for another process's transaction
 _READERS = 1.0  # seconds for another process's reading, where what was removed is overwritten
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
-_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITELOCKED}
 _SIDES = ("-wal", "-shm")
 # What a statement may raise, and whatever reads what it returns from a damaged file: bytes in place of text,
 # a text in place of a number, JSON that is none. Half a character and 65 bits never reach SQLite.
@@ -146,18 +146,13 @@ def describe(error: Exception, way_out: str) -> str:
     code = error_code(error)
     if code in _DISK:
         return f"{error}: see whether the disk is full, or the file or its folder cannot be written"
-    if code in _LOCKED:
+    if code in LOCKED:
         return f"{error}: another program holds it: try again when it is done"
     if isinstance(error, sqlite3.ProgrammingError):  # such as use after `close`: the file is sound
         return f"{error}: this is a mistake in the program"
     if isinstance(error, ArithmeticError) and not isinstance(error, OverflowError):  # what was a number
         return f"the record is damaged: {way_out}"
     return f"{error}: {way_out}"
-
-
-def is_locked(error: BaseException | None) -> bool:
-    """Whether the only reason is that another program uses the file."""
-    return error_code(error) in _LOCKED
 
 
 def error_code(error: BaseException | None) -> int:
