@@ -366,7 +366,7 @@ def clear_cache() -> None:
             count = cache.size().answers
             is_overwritten = cache.clear()
     except FileError as error:
-        if sqlite.is_locked(error.__cause__):
+        if sqlite.error_code(error.__cause__) in sqlite.LOCKED:
             raise
         sqlite.remove_database(path)
         status(f"{path} could not be used, and was deleted")

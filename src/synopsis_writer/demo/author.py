@@ -145,10 +145,9 @@ async def write_draft(
             is_worry = pieces[index] == "worry"
             name, words = (second if is_worry else protagonist).short, ["" if is_worry else callings, *banned]
             unwanted = significant_words(" ".join(words))
-            text, count, spent = await fill(pieces[index], name=name, unwanted=unwanted, taken=taken)
+            pieces[index], count, spent = await fill(pieces[index], name=name, unwanted=unwanted, taken=taken)
             words_by_model, usage = words_by_model + count, usage + spent
-            taken.append(text)
-            pieces[index] = text
+            taken.append(pieces[index])
         paragraphs += (Paragraph(storyline=storyline, text="".join(pieces)),)
     synopsis = Synopsis(title=plan.title, logline=plan.logline, characters=characters, paragraphs=paragraphs)
     return Answer(

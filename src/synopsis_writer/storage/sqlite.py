@@ -13,7 +13,7 @@ from synopsis_writer.errors import FileError, os_reason
 _WAIT = 10.0  # seconds for another process's transaction
 _READERS = 1.0  # seconds for another process's reading, where what was removed is overwritten
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
-LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITELOCKED}
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _SIDES = ("-wal", "-shm")
 # What a statement may raise, and whatever reads what it returns from a damaged file: bytes in place of text,
 # a text in place of a number, JSON that is none. Half a character and 65 bits never reach SQLite.
