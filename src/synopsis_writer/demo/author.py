@@ -192,18 +192,6 @@ class People(BaseModel, frozen=True, extra="forbid"):
     always: Annotated[tuple[str, ...], Field(min_length=2)]
     if_named: tuple[str, ...] = ()
 
-    def rule(self, theme: str, unwanted: Collection[str]) -> str:
-        """Return the grammar rule `person` for a theme, without people that begin like an unwanted word."""
-        words, fitting = _lower(theme), []
-        for person in (*self.always, *self.if_named):
-            noun = person.rpartition(" ")[2].casefold()
-            # `Läuferin` by `Eiskunstläuferin`, `Kindes` by `Kind`
-            same_gender = [word for word in words if word.endswith("in") == noun.endswith("in")]
-            is_named = any(noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM] for word in same_gender)
-            if (is_named or person in self.always) and not noun.startswith(tuple(unwanted)):
-                fitting.append(f'"{person}"')
-        return "person ::= " + " | ".join(fitting)
-
 
 class GapRules(BaseModel, frozen=True, extra="forbid"):
     """The rules for all gaps: the kinds of `scaffold.GAPS`, who may appear, and which prefixes may not."""
@@ -239,7 +227,15 @@ async def fill_gap(
     shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in gap.lines)
     fallback = rng.choice([phrase for phrase in gap.fixed if phrase not in taken] or gap.fixed)
     prompt = f"{shots}Thema: {theme}\nSatz: {gap.lead.format(name=name)}"
-    grammar = f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}"
+    words, people = _lower(theme), list[str]()
+    for person in (*rules.people.always, *rules.people.if_named):
+        noun = person.rpartition(" ")[2].casefold()
+        # `Läuferin` by `Eiskunstläuferin`, `Kindes` by `Kind`
+        same_gender = [word for word in words if word.endswith("in") == noun.endswith("in")]
+        is_named = any(noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM] for word in same_gender)
+        if (is_named or person in rules.people.always) and not noun.startswith(tuple(unwanted)):
+            people.append(f'"{person}"')
+    grammar = f"{gap.grammar}\nperson ::= {' | '.join(people)}"
     ask = partial(engine.complete, prompt, grammar=grammar, n=_CANDIDATES, max_tokens=_MAX_TOKENS)
     usage, best_text, best = Usage(), "", _TOO_BAD
     for _ in range(_ATTEMPTS):

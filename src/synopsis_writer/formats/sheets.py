@@ -70,8 +70,7 @@ def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
     meta = dict(document.meta)
     if document.has_changed:
         del meta["release"]  # nobody answers for this text
-    brief = meta.get("brief")
-    asked = brief if isinstance(brief, Mapping) else {}
+    asked = brief if isinstance(brief := meta.get("brief"), Mapping) else {}
     if len(document.text) > _LONGEST_TEXT:
         raise InputError(f"{document.path}: has over {_LONGEST_TEXT:,} characters: that is no synopsis")
     people = meta.pop("characters", None)
@@ -310,10 +309,7 @@ def left_out(sheets: Iterable[Sheet], file_format: str) -> list[str]:
 
 
 def csv_record(values: Iterable[Any]) -> str:
-    """Return one CSV record; None is empty, and a truth value is `true` or `false`.
-
-    What a spreadsheet would run as a formula has an apostrophe before it; `plain_text` takes it off again.
-    """
+    """Return a CSV record; what would be run as a formula has an apostrophe, which `plain_text` takes off."""
     line = io.StringIO()
     texts = (str(value).lower() if isinstance(value, bool) else value for value in values)
     csv.writer(line).writerow([FORMULA.sub("'", each) if isinstance(each, str) else each for each in texts])

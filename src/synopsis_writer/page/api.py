@@ -23,8 +23,7 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document, format_document, parse_document
 from synopsis_writer.errors import FileError, InputError, SettingsError, SynopsisError
-from synopsis_writer.evals import record, results
-from synopsis_writer.evals.metrics import ALL_METRICS
+from synopsis_writer.evals import metrics, record, results
 from synopsis_writer.evals.ratings import Rater
 from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
@@ -285,26 +284,23 @@ class Api:
             rest = {**(old.meta if old else {}), **more, **gate}
             document = text.document(old.path if old else Path("text"), rest, self.writer)
             content, path = format_document(document.meta, document.text), document.path
-            if old is None:
-                path = self._save_file(content, document, text)
-            else:
+            if old is not None:
                 write_file(path, content)
+            else:
+                title, folder = text.title, self._folder
+                if text.beside:
+                    first, form = self._path(text.beside), slug(str(text.asked.get("form", "")), 30)
+                    title, folder = f"{slug(first.stem, 59 - len(form))}-{form}", first.parent
+                elif "brief" in document.meta:
+                    show = self.writer.workspace.find_show(str(document.meta["brief"]["show"]))
+                    folder /= show.slug
+                path = save(content, folder, title, "md", within=self._folder)
             saved, document = self._read(path.relative_to(self._folder).as_posix())
         with logged_errors():
             self._record(document, text, made[0].made if made else None, parent)
         for draft in {text.draft, saved.draft, *(each.draft for each in made)} - {""}:
             self._journal.delete(draft)
         return saved
-
-    def _save_file(self, content: str, document: Document, text: Text) -> Path:
-        title, folder = text.title, self._folder
-        if text.beside:
-            first = self._path(text.beside)
-            form = slug(str(text.asked.get("form", "")), 30)
-            title, folder = f"{slug(first.stem, 59 - len(form))}-{form}", first.parent
-        elif "brief" in document.meta:
-            folder /= self.writer.workspace.find_show(str(document.meta["brief"]["show"])).slug
-        return save(content, folder, title, "md", within=self._folder)
 
     def _record(self, document: Document, text: Text, made: Text | None, parent: Version | None) -> None:
         """Record who wrote what: the model's words first, then what a person made of them."""
@@ -429,7 +425,7 @@ class Api:
         """Record which text of a pair is better, if a pair is named; return the next one."""
         asked = (run, other, suite, rater)
         if asked not in self._raters:
-            cases = load_suite(Path(suite) if suite else default_suite(), ALL_METRICS)
+            cases = load_suite(Path(suite) if suite else default_suite(), metrics.ALL_METRICS)
             workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
             runs = [results.open_results(each, cases, workspace) for each in folders]
             texts = [(first.rows, second.rows) for first, second in results.pair_parts(*runs)]

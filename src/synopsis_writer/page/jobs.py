@@ -62,7 +62,8 @@ class Journal:
             raise InputError(f"'{draft[:40]}' is no draft's id: write d- and 4 to 32 hex digits")
         return self.folder / f"{draft}.json"
 
-    def write(self, text: Text, made: Text | None = None) -> datetime:
+    @route("PUT /journal/{draft}", at_once=True)
+    def write(self, text: Text, *, made: Text | None = None) -> dict[str, Any]:
         """Write a draft; what a model made of it before stays known; raises FileError."""
         path, now = self.path(text.draft), datetime.now(UTC)
         if made is None:
@@ -70,11 +71,7 @@ class Journal:
                 made = self.read(text.draft).made
         entry = Draft(draft=text.draft, at=now, text=text, made=made)
         write_file(path, entry.model_dump_json(), private=True)
-        return now
-
-    @route("PUT /journal/{draft}", at_once=True)
-    def _write(self, text: Text) -> dict[str, Any]:
-        return {"at": self.write(text)}
+        return {"at": now}
 
     @route("GET /journal/{draft}", at_once=True)
     def _read(self, draft: str) -> Text:
@@ -309,7 +306,7 @@ class Jobs(logging.Handler):
         """Put a text that a model wrote into the journal; a full disk does not cost it."""
         text = text.model_copy(update={"draft": f"d-{secrets.token_hex(8)}"})
         with logged_errors():
-            await asyncio.to_thread(self._journal.write, text, text)
+            await asyncio.to_thread(self._journal.write, text, made=text)
         return text
 
 

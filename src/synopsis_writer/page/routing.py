@@ -63,12 +63,13 @@ class AnswerError(FileError):
 def route(line: str, *, at_once: bool = False) -> Callable[[_Method], _Method]:
     """Have a method answer a kind of request, in a thread unless it is a coroutine.
 
-    Its parameters are read from path, query and JSON body together; a single one that is `Sent` is all of
-    these, and a `Request` comes as it is. All but those `at_once` wait until the house is loaded.
+    Its positional parameters are read from path, query and JSON body together; a single one that is `Sent`
+    is all of these, and a `Request` comes as it is. All but those `at_once` wait until the house is loaded.
     """
 
     def add(method: _Method) -> _Method:
-        _, *parameters = inspect.signature(method).parameters.values()
+        _, *named = inspect.signature(method).parameters.values()
+        parameters = [each for each in named if each.kind is not each.KEYWORD_ONLY]
         defaults = {each.name: ... if each.default is each.empty else each.default for each in parameters}
         fields: Any = {each.name: (each.annotation, defaults[each.name]) for each in parameters}
         shape = parameters[0].annotation if len(parameters) == 1 else None

@@ -90,11 +90,9 @@ class Text(Sent):
     @property
     def asked(self) -> dict[str, Any]:
         """The fields of the brief that are filled in."""
-        lists = {
-            name: [each for each in value if str(each).strip()] if isinstance(value, list | tuple) else value
-            for name, value in self.brief.items()
-        }
-        return {name: value for name, value in lists.items() if value not in ("", None, [])}
+        lists = {name: value for name, value in self.brief.items() if isinstance(value, list | tuple)}
+        lines = {name: [each for each in value if str(each).strip()] for name, value in lists.items()}
+        return {name: value for name, value in {**self.brief, **lines}.items() if value not in ("", None, [])}
 
     def document(self, path: Path, rest: Mapping[str, Any], writer: Writer) -> Document:
         """Return the text as its file has it, with `rest` behind its own fields; raises BriefError."""

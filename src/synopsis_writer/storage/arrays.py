@@ -27,17 +27,14 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def cached_arrays(path: Path, build: Callable[[], Arrays], is_sound: Check) -> Arrays:
-    """Return the arrays saved in the folder `path`, or build and save them.
+    """Return the arrays saved in the folder `path`, mapped, or build and save them; the newest three stay.
 
-    What comes from the disk is mapped, not loaded. A damaged folder is built again; one that cannot be
-    written costs time, not the answer. The newest three folders stay.
+    A damaged folder is built again; one that cannot be written costs time, not the answer.
     """
     try:
         return open_arrays(path, is_sound)
-    except ValueError:
+    except (OSError, ValueError):  # not built yet, or damaged
         shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        pass  # not built yet
     arrays = build()
     with contextlib.suppress(OSError, ValueError):
         save_arrays(path, arrays)

@@ -47,7 +47,7 @@ def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iter
             if not stat.S_ISREG(status.st_mode):
                 raise FileError(f"{path}: is a pipe or a device: name a file")
             if status.st_size > most:
-                raise _too_large(path, most, hint)
+                raise FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
             yield file
     except ValueError as error:  # the name holds a NUL
         raise FileError(f"{str(path)!a}: is not the name of a file: name another") from error
@@ -55,16 +55,12 @@ def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iter
         raise FileError(os_reason(error, path)) from error
 
 
-def _too_large(path: Path, most: int, hint: str) -> FileError:
-    return FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
-
-
 def read_input(path: Path, most: int = MOST_BYTES, hint: str = "name a smaller file") -> bytes:
     """Read a file whole, and no further than `most` bytes; raises as `open_input`."""
     with open_input(path, most, hint) as file:
         data = file.read(most + 1) or b""
         if len(data) > most:  # it grows, or does not know its size, like those in /proc
-            raise _too_large(path, most, hint)
+            raise FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
         return data
 
 
@@ -82,10 +78,7 @@ def input_lines(path: Path, most: int, longest: int) -> Iterator[tuple[int, byte
 
 
 class FolderLock:
-    """Keeps other processes out of a folder until `release`, or to the end of a `with` block.
-
-    `kind` is what it holds; it names the files of the lock and of the note who has it. Raises FileError.
-    """
+    """Keeps others out of a folder until `release` or the end of a `with` block; `kind` names its files."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self._note = folder / f"{kind}.holder"
@@ -129,10 +122,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
-    """Return what fits a glob pattern below a folder, sorted, without hidden files and litter.
-
-    Raises FileError for a folder that is too large to be what is meant, such as a whole disk.
-    """
+    """Return what fits a pattern below a folder, sorted, without litter; FileError where that is too much."""
     if "**" in pattern and folder.resolve() == folder.resolve().parent:
         raise FileError(f"{folder}: is a whole disk: name a folder in it")
     found = list(itertools.islice(folder.glob(pattern), MOST_FILES + 1))
@@ -201,7 +191,10 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
         yield _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout.buffer
         return
     try:
-        if output and _is_special(path):
+        folder = path.parent.resolve()
+        is_open_file = folder == Path("/dev") or folder.is_relative_to("/proc")  # as /dev/stdout is
+        is_usual = path.is_symlink() or path.is_file() or path.is_dir()
+        if output and path.exists() and (is_open_file or not is_usual):
             with path.open("w", encoding="utf-8") as special:
                 yield _Terminal(special) if special.isatty() else cast("BinaryIO", special.buffer)
             return
@@ -229,14 +222,6 @@ class _Terminal(io.BytesIO):
         text = bytes(data).decode("utf-8", "backslashreplace").replace("\r\n", "\n")
         self._terminal.write(printable(text))
         return len(bytes(data))
-
-
-def _is_special(path: Path) -> bool:
-    """Whether `path` is a device, a pipe, or a name that the system has for an open file (`/dev/stdout`)."""
-    folder = path.parent.resolve()
-    is_open_file = folder == Path("/dev") or folder.is_relative_to("/proc")
-    is_usual = path.is_symlink() or path.is_file() or path.is_dir()
-    return path.exists() and (is_open_file or not is_usual)
 
 
 @contextlib.contextmanager
