@@ -127,10 +127,7 @@ async def write_draft(
     engine: Engine, brief: Brief, show: Show, scaffold: scaffolds.Scaffold, folder: Path, seed: int,
     banned: Sequence[str] = (),
 ) -> Answer:  # fmt: skip
-    """Write one draft with a base model that cannot follow instructions; the same seed gives the same text.
-
-    `folder` holds `gaps.yaml`, `blocked.txt` and `names.txt`; `banned` are people of other shows.
-    """
+    """Write a draft, the same for a seed; `folder` has gaps and word lists, `banned` are of other shows."""
     start = time.monotonic()
     plan, people, characters, rng = lay_out(brief, show, scaffold, folder, seed)
     protagonist, second = people[:2]
@@ -218,11 +215,7 @@ async def fill_gap(
     engine: Engine, rules: GapRules, kind: str, *,
     theme: str, name: str, unwanted: Collection[str], taken: Collection[str], rng: Random,
 ) -> tuple[str, int, Usage]:  # fmt: skip
-    """Return text for a gap of a `kind` about the person `name`, its words by the model, and their usage.
-
-    `unwanted` are words that would be wrong here: names of other shows, the role of that person; the texts
-    of the gaps before, `taken`, are not repeated. `rng` gives the engine's seed, and the fixed phrase.
-    """
+    """Return text for a gap, which is not `taken`, how many words are the model's, and their usage."""
     gap: GapKind = getattr(rules, kind)
     shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in gap.lines)
     fallback = rng.choice([phrase for phrase in gap.fixed if phrase not in taken] or gap.fixed)

@@ -19,7 +19,6 @@ from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
 
 _log = logging.getLogger(__name__)
-
 MOST_UNPACKED = 5_000_000  # bytes of XML in a docx, which is a zip archive
 MOST_FILE = 5_000_000  # bytes of a docx, html or csv file; plain text ends at 1 MB
 MOST_COLUMNS, MOST_ROWS, _MOST_TAGS = 1_000, 20_000, 200_000
@@ -58,10 +57,7 @@ class Source:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read the texts of a file, one but for a CSV; a file of an unknown suffix is read as Markdown.
-
-    Formatting goes. Raises InputError, and SettingsError for Word or HTML without the extra `formats`.
-    """
+    """Read the texts of a file, one but for a CSV, without formatting; raises InputError or SettingsError."""
     most = MOST_FILE if path.suffix.lower() in _LARGER else MOST_BYTES
     return parse_sources(read_input(path, most, "that is no synopsis"), path)
 

@@ -5,7 +5,6 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 from itertools import product
@@ -24,8 +23,7 @@ _LONGEST_PROPERTY = 255  # characters of a Word file's property, by the format
 _CSV_COLUMNS = "show form title logline characters text language model digital_source_type release".split()
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """What goes out of one synopsis."""
 
     title: str
@@ -195,8 +193,8 @@ def _origin(sheet: Sheet) -> str:
 
 def _for_xml(sheet: Sheet) -> Sheet:
     people = tuple((xml_text(name), xml_text(role)) for name, role in sheet.people)
-    texts = {name: xml_text(getattr(sheet, name)) for name in ("title", "text", "show", "logline")}
-    return replace(sheet, people=people, **texts)  # type: ignore[arg-type]
+    texts: Any = {name: xml_text(getattr(sheet, name)) for name in ("title", "text", "show", "logline")}
+    return sheet._replace(people=people, **texts)
 
 
 def xml_text(text: str, instead: str = "") -> str:

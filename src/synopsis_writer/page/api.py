@@ -42,8 +42,7 @@ from synopsis_writer.storage.files import find_files, read_input, save, slug, wr
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Writer
 
-_MOST_IMPORTED, _LONGEST_COMPARED = 2_000_000, 50_000  # bytes, characters
-_MOST_ROWS = 1_000  # of a batch or a run
+_MOST_IMPORTED, _LONGEST_COMPARED, _MOST_ROWS = 2_000_000, 50_000, 1_000  # bytes, characters, rows
 _SAMPLE = "Er geht nach Hause, und sie bleibt."  # checked at the start: all of the gate is loaded then
 _WAYS_OUT = (
     {"kind": "embedded", "command": "pip install 'synopsis-writer[local]'"},
@@ -75,18 +74,14 @@ class Api:
     async def opened(self) -> AsyncIterator[None]:
         """Keep the model's connection open, and load in the background what the first requests need."""
         async with self.writer:
-            self._warm = asyncio.create_task(self._warm_up())
-            self._warm.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._warm = asyncio.create_task(self.writer.check(_SAMPLE))
+            self._warm.add_done_callback(lambda done: done.cancelled() or done.exception() or self._on_warm())
             try:
                 yield
             finally:
                 self._warm.cancel()
                 await self.jobs.stop()
         self.writer.close()
-
-    async def _warm_up(self) -> None:
-        await self.writer.check(_SAMPLE)
-        self._on_warm()
 
     async def _ready(self, request: Request) -> None:
         """Wait until the house is loaded, which may raise InputError; findings are in the page's language."""
@@ -144,7 +139,6 @@ class Api:
         return path
 
     def _read(self, name: str) -> tuple[Text, Document]:
-        """Return a saved text, as page and file have it; raises InputError."""
         path = self._path(name)
         data = read_input(path)
         document = parse_document(data, path)

@@ -35,7 +35,6 @@ _PICTURE_SECONDS = 0.1  # between two pictures of what grows: more often no eye 
 _SILENCE = 15.0  # seconds after which a stream shows that it is open
 _LONGEST_DRAFT, _DRAFTS_LAST = 20_000_000, timedelta(days=30)  # bytes, and time
 _LAST_EVENTS = frozenset({"done", "failed", "stopped"})
-
 _log = logging.getLogger(__name__)
 _Made = list[tuple[Result, Text]]
 _job: ContextVar["Job | None"] = ContextVar("job", default=None)

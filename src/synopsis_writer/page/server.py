@@ -106,8 +106,6 @@ def _is_same(given: str, secret: str) -> bool:
 
 
 def _guarded(app: ASGIApp, access: Access) -> ASGIApp:
-    """Refuse what `access` refuses, and give each answer the headers that keep it private."""
-
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_private(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -146,7 +144,6 @@ def application(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        """Open the writer and warm it up in the background; close it at the end."""
         async with contextlib.AsyncExitStack() as stack:
 
             async def opening() -> "Api":
@@ -190,8 +187,7 @@ def _unknown(_: Request, error: Exception) -> Response:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; a port of 0 is any free one; raises InputError."""
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as error:
         # Without what `create_server` says of the address, which the message names.
         reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0].lower()

@@ -27,10 +27,7 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def cached_arrays(path: Path, build: Callable[[], Arrays], is_sound: Check) -> Arrays:
-    """Return the arrays saved in the folder `path`, mapped, or build and save them; the newest three stay.
-
-    A damaged folder is built again; one that cannot be written costs time, not the answer.
-    """
+    """Return the arrays saved in `path`, mapped, or build and save them; the newest three folders stay."""
     try:
         return open_arrays(path, is_sound)
     except (OSError, ValueError):  # not built yet, or damaged

@@ -143,10 +143,7 @@ def slug(text: str, most: int = 60) -> str:
 def save(
     content: str, folder: Path, title: str, suffix: str, *, within: Path | None = None, force: Force = False
 ) -> Path:
-    """Write `<folder>/<title-slug>.<suffix>`, with a number where that is taken; return its path.
-
-    Raises FileError, also for a link out of the folder `within`; nothing is left behind.
-    """
+    """Write `<folder>/<slug>.<suffix>`, numbered where that is taken, not in a link out of `within`."""
     stem = slug(title)
     target = folder / f"{stem}.{suffix}"
     try:

@@ -43,8 +43,11 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         raise FileError(f"cannot open {reason}: name another place") from error
     try:
         database.execute("PRAGMA journal_mode=WAL")
-        if path is not None:
-            _share_rights(path)
+        # The files beside a database get its rights, which SQLite does only when it makes them.
+        for side in (path.with_name(path.name + end) for end in _SIDES) if path is not None else ():
+            with contextlib.suppress(OSError):  # another's file, which stays as its owner has it
+                if path is not None and side.exists() and side.stat().st_mode != path.stat().st_mode:
+                    side.chmod(path.stat().st_mode & 0o777)
         for setting in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
             database.execute(f"PRAGMA {setting}")
         _migrate(database, migrations, path)
@@ -56,15 +59,6 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         reason = describe(error, "move it away")
         raise FileError(f"cannot use {path}: {reason}, or name another file") from error
     return database
-
-
-def _share_rights(path: Path) -> None:
-    """Give the files beside a database its rights, which SQLite does only when it makes them."""
-    with contextlib.suppress(OSError):  # another's file, which stays as its owner has it
-        rights = path.stat().st_mode & 0o777
-        for side in (path.with_name(path.name + end) for end in _SIDES):
-            if side.exists() and side.stat().st_mode & 0o777 != rights:
-                side.chmod(rights)
 
 
 def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path | None) -> None:
