@@ -55,9 +55,9 @@ def choose_people(
     """
     roles = {member.name: member.role for member in show.cast}
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
-    told = [word.casefold() for text in (brief.theme, *brief.beats) for word in word_parts(text)]
+    words = [word.casefold() for text in (brief.theme, *brief.beats) for word in word_parts(text)]
     parts = {member.name: significant_words(_TITLE.sub("", member.name)) for member in adults}
-    named = [name for word in told for name, own in parts.items() if word in own]
+    named = [name for word in words for name, own in parts.items() if word in own]
     names = list(brief.characters or dict.fromkeys(named))
     if not names:
         for part in theme_people(brief.theme):

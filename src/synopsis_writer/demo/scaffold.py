@@ -106,16 +106,16 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
     filled = {**values, "title": title}
     threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
     ends = (".", "!", "?", "…", "“")
-    sentences = iter(beat[:1].upper() + beat[1:] + "." * (not beat.endswith(ends)) for beat in beats)
+    given = iter(beat[:1].upper() + beat[1:] + "." * (not beat.endswith(ends)) for beat in beats)
     slots = sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences)
     least, more = divmod(len(beats), slots or 1)  # beats of each plan slot
     sizes = iter([least + 1] * more + [least] * (slots - more))
     paragraphs: list[tuple[Storyline, str]] = []
     planned: list[str] = []
     for paragraph in scaffold.paragraphs:
-        told: list[str] = []
+        sentences: list[str] = []
         for slot in paragraph.sentences:
-            share = list(islice(sentences, next(sizes))) if slot.plan else []
+            share = list(islice(given, next(sizes))) if slot.plan else []
             if share:
                 sentence = " ".join(share)
             elif slot.thread:
@@ -126,8 +126,8 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
                 continue
             if slot.plan:
                 planned += share or [without_gaps(sentence)]
-            told.append(sentence)
-        paragraphs.append((paragraph.storyline, " ".join(told)))
+            sentences.append(sentence)
+        paragraphs.append((paragraph.storyline, " ".join(sentences)))
     logline = without_gaps(_filled(rng.choice(scaffold.loglines), filled))
     return Plan(title, logline, tuple(planned), tuple(paragraphs))
 

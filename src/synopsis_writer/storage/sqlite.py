@@ -43,11 +43,12 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         raise FileError(f"cannot open {reason}: name another place") from error
     try:
         database.execute("PRAGMA journal_mode=WAL")
-        # The files beside a database get its rights, which SQLite does only when it makes them.
-        for side in (path.with_name(path.name + end) for end in _SIDES) if path is not None else ():
+        if path is not None:
             with contextlib.suppress(OSError):  # another's file, which stays as its owner has it
-                if path is not None and side.exists() and side.stat().st_mode != path.stat().st_mode:
-                    side.chmod(path.stat().st_mode & 0o777)
+                rights = path.stat().st_mode & 0o777  # the files beside it get them only when they are made
+                for side in (path.with_name(path.name + end) for end in _SIDES):
+                    if side.exists() and side.stat().st_mode & 0o777 != rights:
+                        side.chmod(rights)
         for setting in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
             database.execute(f"PRAGMA {setting}")
         _migrate(database, migrations, path)
