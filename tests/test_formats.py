@@ -237,7 +237,9 @@ def test_the_first_sentence_of_a_text(text: str, sentence: str) -> None:
 def packed(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("word/document.xml", content)
+        archive.writestr(
+            zipfile.ZipInfo("word/document.xml"), content, zipfile.ZIP_DEFLATED
+        )  # without the time
     return buffer.getvalue()
 
 
