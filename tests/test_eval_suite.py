@@ -208,12 +208,19 @@ def test_two_cases_of_one_id_are_reported(tmp_path: Path) -> None:
         load_cases(tmp_path)
 
 
-@pytest.mark.parametrize(("old", "new"), [("facts:", "facts: [1]\nx:"), ("facts:", "same_story: eins\nx:")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("facts:", "facts: [1]\nx:"),
+        ("facts:", "facts: [' ']\nx:"),
+        ("facts:", "same_story: eins\nx:"),
+    ],
+)
 def test_a_value_that_is_not_a_list_is_reported_with_its_line(tmp_path: Path, old: str, new: str) -> None:
     text = (EVALS / "cases" / "bis-neun.md").read_text(encoding="utf-8")
     (tmp_path / "falsch.md").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(
-        ExampleError, match=r"falsch\.md:\d+: (facts\.0: is not a text|same_story: is not a list)"
+        ExampleError, match=r"falsch\.md:\d+: (facts\.0: is (not a text|empty)|same_story: is not a list)"
     ):
         load_cases(tmp_path)
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from synopsis_writer.brief import Brief
@@ -28,9 +28,17 @@ OWN_SUITE = Path("evals") / SUITE_FILE
 
 Split = Literal["tuning", "validation", "held-out"]
 _OWN_FIELDS = ("facts", "same_story", "split", "house")  # of a case's front matter
-_Texts = tuple[Annotated[str, Field(pattern=r"\S")], ...]
 
 _log = logging.getLogger(__name__)
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty: write a text, or leave it out")
+    return text
+
+
+_Texts = tuple[Annotated[str, AfterValidator(_text)], ...]
 
 
 class Threshold(BaseModel):
