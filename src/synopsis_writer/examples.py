@@ -250,10 +250,12 @@ def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence
     for line in added:
         who, _, role = (part.strip() for part in line.partition(":"))
         cast[who] = {**cast.get(who, {}), "name": who, "role": role}
-    try:
-        changed = Show.model_validate({**show.model_dump(), "cast": list(cast.values())})
-    except ValidationError as error:
-        raise ExampleError(f"{show.name}: {explain(error)}: write each as 'Name: Rolle'") from error
+        try:
+            Show.model_validate({"name": show.name, "cast": [cast[who]]})
+        except ValidationError as error:
+            reason = explain(error).replace("cast.0.", "")
+            raise ExampleError(f"'{line}': {reason}: write it as 'Name: Rolle'") from error
+    changed = Show.model_validate({**show.model_dump(), "cast": list(cast.values())})
     if changed != show:
         _write_show(paths[show], changed)
     return changed
