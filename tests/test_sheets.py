@@ -266,3 +266,12 @@ def test_a_csv_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(SHEETS["csv"]([sheet()]))
     document = read_source(tmp_path / "a.csv").document
     assert (document.meta["title"], document.text) == (META["title"], TEXT)
+
+
+def test_an_export_into_its_own_folder_is_not_read_again(terminal: Terminal) -> None:
+    (terminal.folder / "a.md").write_bytes(EXAMPLE.read_bytes())
+    order = ("export", ".", "--format", "json", "-o", "all.json", "--force")
+    assert terminal(*order).code == 0
+    first = (terminal.folder / "all.json").read_bytes()
+    assert terminal(*order).code == 0
+    assert (terminal.folder / "all.json").read_bytes() == first

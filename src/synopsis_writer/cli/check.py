@@ -302,7 +302,7 @@ def export(
         raise FileError(f"{output}: is there: name another file, or replace it with --force")
     if output != _STDOUT and any(store.is_of_batch(output, path) for path in (*files, output.parent)):
         raise FileError(f"{output}: is to be exported, or belongs to a batch: name another file")
-    chosen, code = _sheets(files, houses.open_house(options.settings_from(house=house)).orthography)
+    chosen, code = _sheets(files, output, houses.open_house(options.settings_from(house=house)).orthography)
     if not chosen:
         return code
     if file_format == "xmltv":
@@ -346,7 +346,7 @@ def _time(flag: str, text: str) -> datetime:
         raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
 
 
-def _sheets(paths: list[Path], language: str) -> "tuple[list[sheets.Sheet], int]":
+def _sheets(paths: list[Path], output: Path, language: str) -> "tuple[list[sheets.Sheet], int]":
     """Return the sheets of all that can be read, and the exit code; what cannot is printed."""
     found: list[sheets.Sheet] = []
     code = 0
@@ -356,7 +356,9 @@ def _sheets(paths: list[Path], language: str) -> "tuple[list[sheets.Sheet], int]
                 with store.read_batch(path) as batch:
                     found += [sheets.sheet_of(each, language) for each in rows.documents(batch.accepted())]
                 continue
-            for source in (each for file in reading.text_files(path) for each in reading.read_sources(file)):
+            # What an earlier export wrote into the folder is no text of it.
+            texts = [file for file in reading.text_files(path) if file.resolve() != output.resolve()]
+            for source in (each for file in texts for each in reading.read_sources(file)):
                 if source.document.has_changed:
                     warn(f"{source.where}: was changed after its release: the record of that is left out")
                 found.append(sheets.sheet_of(source.document, language))

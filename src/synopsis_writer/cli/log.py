@@ -183,40 +183,28 @@ def list_versions(file: Path = _TEXT) -> Output:
     with _open_log() as log:
         current = _known(log, _document(log, file))
         versions = log.versions(current.text)
-    data = [
-        {
-            "version": version.number,
-            "parent": version.parent,
-            "created": version.created.isoformat(),
-            "by": version.maker,
-            "model": version.model,
-            "request": dict(version.request),
-            "words": len(version.document.text.split()) if version.content is not None else None,
-            "path": version.path,
-            "run": version.run,
-            "is_current": version == current,
-        }
-        for version in versions
-    ]
-    lines = (_version_line(version, current) for version in versions)
+    data, lines = [], []
+    for version in versions:
+        count = len(version.document.text.split()) if version.content is not None else None
+        about: dict[str, Any] = {"version": version.number, "parent": version.parent}
+        about |= {"created": version.created.isoformat(), "by": version.maker, "model": version.model}
+        about |= {"request": dict(version.request), "words": count, "path": version.path}
+        about |= {"run": version.run, "is_current": version == current}
+        data.append(about)
+        wishes = []
+        for name, value in version.request.items():
+            asked = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            wishes.append(asked if name == "note" else f"{name}: {asked}")
+        by_hand = "as it came" if version.parent is None else "edited"
+        what = "; ".join(wishes) or ("written" if version.maker == "model" else by_hand)
+        path, folder = Path(version.path), Path.cwd()
+        path = path.relative_to(folder) if path.is_relative_to(folder) else path
+        here = "" if version.path == current.path else f"; {path}"
+        words = "removed" if count is None else count_of(count, "word")
+        mark, origin = " *"[version == current], f" from {version.parent}" if version.parent else ""
+        made = f"{version.created:%Y-%m-%d %H:%M}  {version.model or version.maker}: {what} [{words}{here}]"
+        lines.append(f"{mark} {version.number}{origin}  {made}")
     return Output({"text": current.text, "versions": data}, lines)
-
-
-def _version_line(version: "runlog.Version", current: "runlog.Version") -> str:
-    wishes = []
-    for name, value in version.request.items():
-        asked = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        wishes.append(asked if name == "note" else f"{name}: {asked}")
-    by_hand = "as it came" if version.parent is None else "edited"
-    what = "; ".join(wishes) or ("written" if version.maker == "model" else by_hand)
-    path, folder = Path(version.path), Path.cwd()
-    path = path.relative_to(folder) if path.is_relative_to(folder) else path
-    here = "" if version.path == current.path else f"; {path}"
-    words = count_of(len(version.document.text.split()), "word") if version.content is not None else "removed"
-    origin = f" from {version.parent}" if version.parent else ""
-    mark = "*" if version == current else " "
-    by = version.model or version.maker
-    return f"{mark} {version.number}{origin}  {version.created:%Y-%m-%d %H:%M}  {by}: {what} [{words}{here}]"
 
 
 @app.command("diff")
