@@ -36,6 +36,7 @@ with lazily():
     from synopsis_writer.storage import files as storage
 
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
+_ESCAPES = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})  # of GitHub's workflow commands
 _STDOUT = Path("-")
 
 
@@ -191,13 +192,9 @@ def _annotations(result: "workspace.Report") -> Iterator[str]:
     """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
     for finding in (*result.refused, *result.warnings):
         line, column = result.position(finding)
-        file = _escaped(result.source).replace(":", "%3A").replace(",", "%2C")
+        file = result.source.translate(_ESCAPES | {ord(":"): "%3A", ord(","): "%2C"})
         place = f"file={file},line={line},col={column},title={finding.check}"
-        yield f"::{finding.level} {place}::{_escaped(finding.sentence)}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        yield f"::{finding.level} {place}::{finding.sentence.translate(_ESCAPES)}"
 
 
 _RENDERERS: dict[str, "Callable[[workspace.Report], Iterator[str]]"] = {

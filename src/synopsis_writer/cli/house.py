@@ -322,10 +322,9 @@ def calibrate_style(
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")
     learnt, counts = learning.calibrate(examples, houses.built_in_house(), name, form)
+    fewest = learning.FEWEST_TEXTS
     for own, count in counts.items():
-        few = f": too few to know their spread, at least {learning.FEWEST_TEXTS} are needed" * (
-            count < learning.FEWEST_TEXTS
-        )
+        few = f": too few to know their spread, at least {fewest} are needed" * (count < fewest)
         status(f"{own}: learned from {count_of(count, 'text')}{few}")
     print_result(document.format_yaml(learning.as_data(learnt)))
 
