@@ -34,7 +34,7 @@ def language(subject: Subject) -> Finding:
         name, probability = lexicon.classify(subject.text.raw)
         german = probability if name == "de" else 1 - probability
     sentences = subject.text.sentences[:_MOST_CLASSIFIED]
-    foreign = [sentence for sentence in sentences if _is_foreign(subject, sentence)]
+    foreign = [sentence for sentence in sentences if _is_foreign(subject.text, sentence)]
     problem = None
     if german < GERMAN:
         problem = say("language", other=say("mixed") if name == "de" else f"'{name}'")
@@ -44,10 +44,10 @@ def language(subject: Subject) -> Finding:
     return judged("language", german, limit, problem, [sentence.span for sentence in foreign])
 
 
-def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
-    if sentence.length < _SHORTEST_CLASSIFIED:
+def _is_foreign(text: Text, sentence: Sentence) -> bool:
+    words = text.words_of(sentence)
+    if len(words) < _SHORTEST_CLASSIFIED:
         return False
-    words = subject.text.words_of(sentence)
     distinct = {word.lower for word in words}
     if len(distinct & GERMAN_WORDS) / len(distinct) < _GERMAN_WORD_SHARE:
         name, probability = lexicon.classify(sentence.text)
@@ -98,8 +98,8 @@ def _is_no_pronoun(text: Text, index: int) -> bool:
         return False
     earlier = text.words[index - 2] if index > 1 else before
     if before.lower in {"und", "oder", "statt"}:  # vom Du und Sie, but not: er weiß und Sie ahnen
-        is_first = index - 2 <= text.sentences[word.sentence].first
-        return earlier.lower in {*_PRONOUNS, "er", "es"} and earlier.form[0].isupper() and not is_first
+        is_name = earlier.form[0].isupper() and index - 2 > text.sentences[word.sentence].first
+        return is_name and earlier.lower in {*_PRONOUNS, "er", "es"}
     first = earlier if _ADJECTIVE_END.search(before.lower) else before  # das vertraute Du
     is_relative = text.raw[: first.span.start].endswith(", ")  # das Haus, das Sie kennen
     return pattern("before a noun").fullmatch(first.lower) is not None and not is_relative

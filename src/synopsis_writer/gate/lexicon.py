@@ -165,7 +165,6 @@ FUNCTION_WORDS = own_words("function words")  # of four letters or more
 GERMAN_WORDS = own_words("German words")  # a sentence with one of these is German whatever its names are
 TITLES = own_words("titles")
 ADDRESSES = own_words("addresses")  # and what else may precede a last name, but is no first name
-
 ROMAN_NUMERAL = re.compile(r"[IVXLC]+")
 
 _LISTED = 1.5  # Zipf frequency: rarer words of the list are as often its sources' typing errors
@@ -212,7 +211,7 @@ def _is_small(word: str) -> bool:
 def is_womans(word: str) -> bool:
     """Whether a word is a woman's for a known man's: Neurochirurgin, Onkologin, Amtsärztin."""
     man = word.removesuffix("nen").removesuffix("in")
-    if man == word or len(man) < _LEAST_BASE or not word.endswith(("in", "innen")):
+    if len(man) < _LEAST_BASE or not word.endswith(("in", "innen")):
         return False
     return any(is_known(base) for base in (man, man + "e", man.translate(_UMLAUTS)))
 
@@ -232,12 +231,10 @@ def is_compound(word: str, most_parts: int = 3) -> bool:
 @lru_cache(maxsize=100_000)
 def compound_parts(word: str) -> tuple[str, ...]:
     """Return the parts, of four letters or more, of all splits of a lower-case word into two known ones."""
-    parts: set[str] = set()
-    for cut in range(_LEAST_PART + 1, len(word) - _LEAST_PART) if len(word) <= LONGEST_WORD else ():
-        if _is_part(word[cut:]):
-            heads = [head for head in _heads(word[:cut]) if len(head) > _LEAST_PART and _is_part(head)]
-            parts.update(*([head, word[cut:]] for head in heads))
-    return tuple(sorted(parts))
+    cuts = range(_LEAST_PART + 1, len(word) - _LEAST_PART) if len(word) <= LONGEST_WORD else ()
+    splits = ((head, word[cut:]) for cut in cuts if _is_part(word[cut:]) for head in _heads(word[:cut]))
+    whole = (split for split in splits if len(split[0]) > _LEAST_PART and _is_part(split[0]))
+    return tuple(sorted({part for split in whole for part in split}))
 
 
 def is_compound_with(part: str, head: str) -> bool:
@@ -248,9 +245,8 @@ def is_compound_with(part: str, head: str) -> bool:
 
 def _heads(part: str) -> Iterator[str]:
     """Yield a first part without each linking element it may end in."""
-    for link in _LINKS:
-        if part.endswith(link) and len(part) - len(link) >= _LEAST_PART:
-            yield part[: len(part) - len(link)]
+    heads = (part.removesuffix(link) for link in _LINKS if part.endswith(link))
+    yield from (head for head in heads if len(head) >= _LEAST_PART)
 
 
 def _is_part(part: str) -> bool:

@@ -259,8 +259,7 @@ _CUTOFF = 5.0  # natural logarithm: a reading that much less likely than the bes
 _BEAM, _MORPHEME_BEAM = 5, 3  # paths followed from word to word, and within a word
 
 # Letters: longer words are taken for nouns; hardly a finite verb is longer (`entgegenstreckte`).
-_LONGEST_UNLISTED, _LONGEST_ANALYSED = 8, 16  # of words that no frequency list has, and of others
-_LONGEST_NAME = 20  # letters
+_LONGEST_UNLISTED, _LONGEST_ANALYSED, _LONGEST_NAME = 8, 16, 20  # in no frequency list; in one; capitalised
 _MOST_TOKENS = 150  # of a sentence; one that long is refused by the rhythm check anyway
 _DEAD_END = -50.0  # log probability of a transition the model never saw
 _MOST_WORDS = 2_000  # that are tagged; a brief cannot ask for more
@@ -353,8 +352,7 @@ def tag(tokens: Sequence[str]) -> list[str]:
                 if (known := longer.get((last, number))) is None or total > known[0]:
                     longer[last, number] = (total, number, path)
         paths = longer
-    best = max(paths, key=lambda pair: paths[pair][0] + follow[rows.get(pair, 0) + _END])
-    step: Any = paths[best]
+    step: Any = paths[max(paths, key=lambda pair: paths[pair][0] + follow[rows.get(pair, 0) + _END])]
     tags: list[str] = []
     while step[2] is not None:
         tags.append(model.names[step[1]])
@@ -399,11 +397,8 @@ def _readings(word: str) -> Sequence[tuple[int, float]]:
     for start, paths in enumerate(steps[:-1]):
         best = sorted(paths.values(), reverse=True)[: _MORPHEME_BEAM + 1]
         least = max(bound, best[-1] - 1 if len(best) > _MORPHEME_BEAM else bound)
-        followed = [
-            (pair[1], score, model.inner[pair])
-            for pair, score in paths.items()
-            if score >= least and pair in model.inner
-        ]
+        likely = [pair for pair in paths if paths[pair] >= least and pair in model.inner]
+        followed = [(pair[1], paths[pair], model.inner[pair]) for pair in likely]
         is_guessed = bool(best) and best[0] + _LIKELIEST_GUESS > bound
         for end in range(start + 1, letters + 1) if followed else ():
             scores = _morpheme(word[start:end], letters, is_guessed=is_guessed)
