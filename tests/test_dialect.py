@@ -694,7 +694,8 @@ async def test_the_cache_key_is_the_same_for_the_same_beginning_and_reveals_noth
     ],
 )
 def test_the_limit_has_the_name_that_bounds_the_answer_at_this_server(server: str, field: str) -> None:
-    assert initial_capabilities(server).limit_field == field
+    request = chat_request("m", ASK, None, Limits(), initial_capabilities(server), stream=False)
+    assert field in request
 
 
 async def test_what_is_learnt_does_not_change_the_name_of_the_limit(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import logging
 import os
@@ -63,20 +62,33 @@ _CONNECT_SECONDS = 30.0
 _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
 
 
+_FORMATS = frozenset({"json_schema", "json_object"})
+
+
 @dataclass(frozen=True)
 class ServerCapabilities:
     """What one model of one server accepts."""
 
-    answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"  # plain: any shape
+    omitted: frozenset[str] = frozenset()  # options of a request that it refuses, by their names in SERVERS
+    doubted: frozenset[str] = frozenset()  # of these: left out with others, perhaps without need
+    cache_mark: Literal["", "prompt_cache_breakpoint", "cache_control"] = ""  # of a cached beginning
     has_answered_format: bool = False  # has answered a request with `response_format`
     is_doubtful: bool = False  # has once answered 500, and then the same request without something
-    limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
-    streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
-    whole_answers: bool = True  # False: the model only streams
-    system_role: bool = True  # False: the system message leads the first turn of the user
-    cache_mark: Literal["", "prompt_cache_breakpoint", "cache_control"] = ""  # of a cached beginning
-    omitted: frozenset[str] = frozenset()  # other fields of a request that it refuses
-    doubted: frozenset[str] = frozenset()  # options that were left out with others, perhaps without need
+
+    @property
+    def answer_format(self) -> Literal["json_schema", "json_object", "plain"]:
+        """How to ask for JSON; plain: any shape."""
+        if "json_object" in self.omitted:
+            return "plain"
+        return "json_object" if "json_schema" in self.omitted else "json_schema"
+
+    def without(self, option: "_Option") -> "ServerCapabilities":
+        """Return these without an option that is refused."""
+        return replace(self, omitted=self.omitted - {option.replaces} | {option.name})
+
+    def with_format(self, other: "ServerCapabilities") -> "ServerCapabilities":
+        """Return these with the answer format of `other`."""
+        return replace(self, omitted=self.omitted - _FORMATS | other.omitted & _FORMATS)
 
     def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
         """Return these with what changed from `before` to `after`; other calls may have learned more."""
@@ -179,9 +191,9 @@ class HostedClient:
         import openai
 
         known = self._capabilities
-        doubted = next((option for option in _OPTIONS if option.name in known.doubted), None)
-        asked = doubted.accepted(known) if doubted else known
-        call = _Call(messages, schema, limits, RetryBudget(self._retry), [known, asked], asked, doubted)
+        returned = frozenset(sorted(known.doubted)[:1])
+        asked = replace(known, omitted=known.omitted - returned, doubted=known.doubted - returned)
+        call = _Call(messages, schema, limits, RetryBudget(self._retry), known, asked, returned)
         try:
             async for attempt in retrying(call.budget, self._server):
                 with attempt:
@@ -222,42 +234,38 @@ class HostedClient:
 
     def _has_less(self, call: "_Call", fault: Fault, error: Exception) -> bool:
         """Leave out what a fault may mean; return whether there is anything."""
-        report = fault.report
-        if self._is_busy_tier(call, report):
+        report, known = fault.report, call.capabilities
+        is_limited = report.status == HTTPStatus.TOO_MANY_REQUESTS and call.limits.service_tier == "flex"
+        if is_limited and _BUSY_TIER.search(report.text):
+            if not self._has_reported_tier:
+                _log.info(
+                    "%s has no room in the service tier flex now: asking for the usual one", self._model
+                )
+            self._has_reported_tier = True
             call.limits = replace(call.limits, service_tier=None)
             return True
-        if self._reduce(call, report):
+        option = _refused_option(report, self._request(call))
+        if option is not None and self._try(call, known.without(option), report):
             return True
-        if call.suspicious is None and not fault.wait and self._may_be_the_schema(call, report):
-            call.suspicious, call.answer_format = error, call.capabilities.answer_format
+        if report.status in _REFUSED and not fault.wait and self._may_be_the_schema(call, report):
+            call.suspicious, call.before = error, known
             call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
-            call.capabilities = replace(call.capabilities, answer_format="plain")
+            call.capabilities = replace(known, omitted=known.omitted | {"json_object"})
             return True
-        if call.suspicious is not None and call.capabilities.answer_format == "plain":  # in vain
-            call.capabilities = replace(call.capabilities, answer_format=call.answer_format)
+        if call.suspicious is not None and known.answer_format == "plain":  # in vain
+            call.capabilities = known.with_format(call.before)
             call.may_be_the_schema = report.status not in _REFUSED
         return self._guess(call, report)
-
-    def _is_busy_tier(self, call: "_Call", report: Report) -> bool:
-        """Whether the tier that was asked for has no room now; that is logged once."""
-        is_limited = report.status == HTTPStatus.TOO_MANY_REQUESTS and call.limits.service_tier == "flex"
-        if not is_limited or not _BUSY_TIER.search(report.text):
-            return False
-        if not self._has_reported_tier:
-            _log.info("%s has no room in the service tier flex now: asking for the usual one", self._model)
-        self._has_reported_tier = True
-        return True
 
     def _may_be_the_schema(self, call: "_Call", report: Report) -> bool:
         """Whether a refusal in whatever words may mean the schema: no such request was answered before."""
         known = call.capabilities
-        is_refused = report.status in _REFUSED and report.meaning == "other"
-        if not is_refused or _TOO_HIGH.search(report.text) or known.answer_format == "plain":
+        if report.meaning != "other" or _TOO_HIGH.search(report.text) or known.answer_format == "plain":
             return False
-        if call.schema is None or not call.may_be_the_schema or self._has_answered_format:
+        if call.schema is None or call.suspicious is not None or not call.may_be_the_schema:
             return False
-        if report.status != HTTPStatus.INTERNAL_SERVER_ERROR:
-            return True
+        if self._has_answered_format or report.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            return not self._has_answered_format
         # A 500 passes, as a rule. Where the server has answered by a schema before, it is retried as it is;
         # so is the one that would confirm a doubt, once.
         is_to_confirm = known.is_doubtful and not call.is_confirmed and call.budget.retries_left > 0
@@ -268,41 +276,30 @@ class HostedClient:
         """Leave out what a report may mean that does not name it: each option alone, then more and more."""
         if report.status not in _REFUSED or report.meaning != "other" or not _UNKNOWN.search(report.text):
             return False
-        call.base = call.base or call.capabilities
-        present = _present(self._request(call, call.base))
-        options = [option for option in present if not option.change or option.name == "stream_options"]
-        options.sort(key=lambda option: option != call.returned)
-        alone = ([option] for option in options)
-        for guess in (*alone, *(options[:count] for count in range(2, len(options) + 1))):
-            reduced = functools.reduce(lambda known, option: option.refused(known), guess, call.base)
-            if self._try(call, reduced, report):
-                call.guessed = {option.name for option in guess[:-1]}
+        known = call.capabilities
+        base = replace(known, omitted=known.omitted - {*call.guess})
+        names = [option.name for option in _present(self._request(call, base)) if option.is_optional]
+        names.sort(key=lambda name: name not in call.returned)
+        for guess in (*([name] for name in names), *(names[:count] for count in range(2, len(names) + 1))):
+            if self._try(call, replace(base, omitted=base.omitted | {*guess}), report):
+                call.guess = guess
                 return True
         return False
 
-    def _reduce(self, call: "_Call", report: Report) -> bool:
-        """Leave out what a report names."""
-        option = _refused_option(report, self._request(call))
-        if option is None or not self._try(call, option.refused(call.capabilities), report):
-            return False
-        call.base = option.refused(call.base) if call.base else None
-        return True
-
     def _try(self, call: "_Call", reduced: ServerCapabilities, report: Report) -> bool:
-        """Go on with `reduced`, unless the call was asked with these already; return whether it does."""
-        if reduced in call.tried:
+        """Go on with `reduced`, unless the same was asked already; return whether it does."""
+        if self._request(call, reduced) in call.sent:
             return False
         # Templates that know no system role fail with a 500, in words that nothing else has.
-        is_about_system = call.capabilities.system_role and not reduced.system_role
+        is_about_system = "system" in reduced.omitted - call.capabilities.omitted
         call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR and not is_about_system
-        call.tried.append(reduced)
         call.capabilities = reduced
         return True
 
     def _learn(self, call: "_Call") -> None:
         """Remember what a call was answered with, and log once what is new."""
-        first, current, known = call.tried[0], call.capabilities, self._capabilities
-        current = replace(current, doubted=current.doubted | call.guessed)
+        first, current, known = call.first, call.capabilities, self._capabilities
+        current = replace(current, doubted=current.doubted | {*call.guess[:-1]})
         if call.is_after_fault and current != first and not first.is_doubtful:
             # A 500 passes, as a rule: only the same again, in a later call, teaches anything.
             current = replace(first, is_doubtful=True)
@@ -310,18 +307,19 @@ class HostedClient:
             self._has_answered_format = True
             current = replace(current, has_answered_format=True, is_doubtful=False)
             # It also refutes what a call beside it learnt from a fault that passed.
-            first = replace(first, answer_format=known.answer_format, is_doubtful=known.is_doubtful)
+            first = replace(first.with_format(known), is_doubtful=known.is_doubtful)
         if self._has_answered_format and current.answer_format == "plain":  # another call has had an answer
-            current = replace(current, answer_format=first.answer_format, is_doubtful=False)
+            current = replace(current.with_format(first), is_doubtful=False)
         self._capabilities = known.updated(first, current)
         self._store.learn(server_of(self._base_url), self._model, first, current)
+        refused, was_refused = (each.omitted - each.doubted for each in (self._capabilities, known))
         for option in _OPTIONS:
-            if option.notice and option.is_refused(self._capabilities) and not option.is_refused(known):
+            if option.notice and option.name in refused - was_refused:
                 _log.info("%s %s", self._model, option.notice)
 
     def _request(self, call: "_Call", capabilities: ServerCapabilities | None = None) -> dict[str, Any]:
         capabilities = capabilities or call.capabilities
-        stream = self._on_text is not None or not capabilities.whole_answers
+        stream = self._on_text is not None or "whole" in capabilities.omitted
         return chat_request(self._model, call.messages, call.schema, call.limits, capabilities, stream=stream)
 
     async def _ask(self, call: "_Call") -> Answer:
@@ -335,11 +333,13 @@ class HostedClient:
         now = asyncio.get_running_loop().time
         end = now() + seconds
         # The SDK would search every message for names that it has to convert: the body is sent as it is.
-        body = sorted(self._request(call).items(), key=lambda one: (one[0] == "response_format", one[0]))
+        body = self._request(call)
+        call.sent.append(body)
+        items = sorted(body.items(), key=lambda item: (item[0] == "response_format", item[0]))
         sending = self._sdk.chat.completions.with_streaming_response.create(
             model=self._model,
             messages=[],
-            extra_body=dict(body),
+            extra_body=dict(items),
             timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         )
         try:
@@ -490,12 +490,11 @@ def chat_request(
     stream: bool,
 ) -> dict[str, Any]:
     """Return the body of a request for a chat completion, of what the server accepts of all this."""
-    turns: list[dict[str, Any]] = [
-        {"role": message.role, "content": message.content}
-        for message in (messages if capabilities.system_role else _without_system(messages))
-    ]
-    request = {"model": model, "messages": turns, capabilities.limit_field: limits.max_tokens}
-    if capabilities.cache_mark and "cache_mark" not in capabilities.omitted and capabilities.system_role:
+    omitted = capabilities.omitted
+    turns = [asdict(one) for one in (_without_system(messages) if "system" in omitted else messages)]
+    limit_field = "max_completion_tokens" if "max_tokens" in omitted else "max_tokens"
+    request = {"model": model, "messages": turns, limit_field: limits.max_tokens}
+    if capabilities.cache_mark and not omitted & {"cache_mark", "system"}:
         request |= _mark_stable(turns, limits.stable, capabilities.cache_mark)
     options = ("temperature", "reasoning_effort", "verbosity", "service_tier")
     request |= {name: value for name in options if (value := getattr(limits, name)) is not None}
@@ -508,11 +507,9 @@ def chat_request(
     elif schema is not None and capabilities.answer_format == "json_schema":
         shape = {"name": "answer", "strict": True, "schema": dict(schema)}
         request["response_format"] = {"type": "json_schema", "json_schema": shape}
-    if stream and capabilities.streaming != "none":
-        request["stream"] = True
-        if capabilities.streaming == "usage":
-            request["stream_options"] = {"include_usage": True}
-    return {name: value for name, value in request.items() if name not in capabilities.omitted}
+    if stream and "stream" not in omitted:
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
+    return {name: value for name, value in request.items() if name not in omitted}
 
 
 _MARKS: Mapping[str, Mapping[str, Any]] = {
@@ -553,8 +550,7 @@ def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
         for one in SERVERS["marks"]
         if re.match(one["host"], server) and re.match(one["model"], model)
     )
-    limit_field: Any = "max_completion_tokens" if is_new else "max_tokens"
-    return ServerCapabilities(limit_field=limit_field, cache_mark=next(fits, ""))
+    return ServerCapabilities(frozenset({"max_tokens"} if is_new else ()), cache_mark=next(fits, ""))
 
 
 @dataclass(frozen=True)
@@ -563,23 +559,9 @@ class _Option:
 
     name: str
     pattern: str
-    change: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
-
-    def refused(self, capabilities: ServerCapabilities) -> ServerCapabilities:
-        """Return `capabilities` without this."""
-        omitted = {"omitted": capabilities.omitted | {self.name}}
-        return replace(capabilities, **(self.change or omitted))
-
-    def accepted(self, capabilities: ServerCapabilities) -> ServerCapabilities:
-        """Return `capabilities` with this, and no doubt about it."""
-        change = {name: getattr(ServerCapabilities(), name) for name in self.change}
-        without = {name: getattr(capabilities, name) - {self.name} for name in ("omitted", "doubted")}
-        return replace(capabilities, **change, **without)
-
-    def is_refused(self, capabilities: ServerCapabilities) -> bool:
-        """Whether these are without this, and not in doubt."""
-        return self.name not in capabilities.doubted and self.refused(capabilities) == capabilities
+    is_optional: bool = True
+    replaces: str = ""  # the option that is sent again in its place, or whose refusal this one contains
 
 
 _OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
@@ -626,13 +608,13 @@ class _Call:
     schema: Schema | None
     limits: Limits
     budget: RetryBudget
-    tried: list[ServerCapabilities]  # what it was asked with, in order
+    first: ServerCapabilities  # what was known of the server
     capabilities: ServerCapabilities  # what to ask with
-    returned: _Option | None = None  # that was left out before, and is sent again to see whether it may be
-    base: ServerCapabilities | None = None  # these without what is left out by guess
-    guessed: AbstractSet[str] = frozenset()  # what may be left out without need
+    returned: AbstractSet[str]  # what was left out before, and is sent again to see whether it may be
+    sent: list[dict[str, Any]] = field(default_factory=list)  # the requests so far
+    guess: Sequence[str] = ()  # what is left out by guess; all but the last perhaps without need
     may_be_the_schema: bool = True  # the schema has not been left out in vain
     suspicious: Exception | None = None  # the refusal after which the schema was left out, in this try
-    answer_format: Any = ""  # before that
+    before: ServerCapabilities = field(default_factory=ServerCapabilities)  # then
     is_after_fault: bool = False  # something was left out after a 500, which may have been chance
     is_confirmed: bool = False  # a 500 was retried as it is, to confirm a doubt
