@@ -10,17 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one or more calls.
-
-    `cached_tokens`, read from the provider's cache, and `written_tokens`, written into it, are parts of
-    `prompt_tokens`; `thinking_tokens` are a part of `completion_tokens`.
-    """
+    """Tokens of one or more calls."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cached_tokens: int = 0
-    written_tokens: int = 0
-    thinking_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, read from the provider's cache
+    written_tokens: int = 0  # of the prompt, written into it
+    thinking_tokens: int = 0  # of the completion
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*map(operator.add, astuple(self), astuple(other)))
@@ -35,7 +31,6 @@ class Usage:
 
 
 NO_USAGE = Usage()
-_SMALLEST = Decimal("1e-12")  # of a currency
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Cost:
 
     def shares(self, count: int) -> "list[Cost]":
         """Return `count` parts, about equal, that sum up to it."""
-        part = (self.amount / count).quantize(_SMALLEST)
+        part = (self.amount / count).quantize(Decimal("1e-12"))
         first = self.amount - part * (count - 1)
         return [replace(self, amount=amount) for amount in (first, *[part] * (count - 1))]
 
@@ -60,8 +55,8 @@ class Cost:
 
 def sums_data(attempts: int, usage: Usage, cost: Cost | None, seconds: float) -> dict[str, Any]:
     """Return what so many attempts took together, as files and `--json` hold it; a cost of None: unpriced."""
-    spent = {"usage": usage_data(usage), "cost": format_cost(cost)}
-    return {"attempts": attempts, **spent, "seconds": round(seconds, 1)}
+    sums = {"attempts": attempts, "usage": usage_data(usage), "cost": format_cost(cost)}
+    return {**sums, "seconds": round(seconds, 1)}
 
 
 def usage_data(usage: Usage) -> dict[str, int]:
@@ -93,10 +88,8 @@ class Spent:
 
 def format_cost(cost: Cost | None) -> str:
     """Return a cost for people: `0.0123 USD`, `unpriced`, or `no cost`."""
-    if cost is None:
-        return "unpriced"
-    if not cost.currency:
-        return "no cost"
+    if cost is None or not cost.currency:
+        return "unpriced" if cost is None else "no cost"
     if not cost.amount:
         return f"0 {cost.currency}"
     if cost.amount < Decimal("0.0001"):

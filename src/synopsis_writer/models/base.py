@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from synopsis_writer.answers import is_closed, without_thoughts
 from synopsis_writer.characters import count_of
 from synopsis_writer.usage import Cost, Usage, format_cost, sums_data, total_cost, usage_data
 
-Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "refusal", "filter"]
 Schema = Mapping[str, Any]  # the JSON schema of an answer
-
-
 MOST_ANSWER = 8_000_000  # bytes of one answer, after decompression
 
 
@@ -19,7 +17,7 @@ MOST_ANSWER = 8_000_000  # bytes of one answer, after decompression
 class Message:
     """One turn of a prompt."""
 
-    role: Role
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -40,15 +38,11 @@ class Answer:
     @property
     def content(self) -> str:
         """The text without the model's thoughts."""
-        from synopsis_writer.answers import without_thoughts  # not needed for --help
-
         return without_thoughts(self.text, is_cut=self.finish == "length")
 
     @property
     def is_truncated(self) -> bool:
         """Whether it ended at its limit, and its JSON is not closed."""
-        from synopsis_writer.answers import is_closed
-
         return self.finish == "length" and not is_closed(self.content)
 
     @property
@@ -102,42 +96,31 @@ class ClientWrapper:
 
 
 def bill(answers: Sequence[Answer], reviews: int = 0) -> str:
-    """Return a line with the number of answers, their tokens, seconds and cost; refused ones count, too.
-
-    So many of them are `reviews`, and no attempts.
-    """
-    usage = sum((answer.usage for answer in answers), Usage())
-    cached = sum(answer.is_cached for answer in answers)
+    """Return a line of what answers took, refused ones too; so many of them are `reviews`, and no attempts."""
+    usage, cost, seconds = _sums(answers)
+    counts = {"attempt": len(answers) - reviews, "review": reviews}
+    number = ", ".join(count_of(count, name) for name, count in counts.items() if count)
+    if cached := sum(answer.is_cached for answer in answers):
+        number += f" ({cached} from the cache)"
     parts = {"cached": usage.cached_tokens, "written to the cache": usage.written_tokens}
     prompt = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
-    numbers = {"attempt": len(answers) - reviews, **({"review": reviews} if reviews else {})}
-    return (
-        ", ".join(count_of(n, name) for name, n in numbers.items() if n or not answers)
-        + (f" ({cached} from the cache)" if cached else "")
-        + f", {usage.prompt_tokens}"
-        + (f" ({prompt})" if prompt else "")
-        + f" + {usage.completion_tokens}"
-        + (f" ({usage.thinking_tokens} thinking)" if usage.thinking_tokens else "")
-        + f" tokens, {sum(answer.seconds for answer in answers):.1f} s, "
-        + format_cost(total_cost(answer.cost for answer in answers))
-    )
+    tokens = f"{usage.prompt_tokens}{f' ({prompt})' if prompt else ''} + {usage.completion_tokens}"
+    if usage.thinking_tokens:
+        tokens += f" ({usage.thinking_tokens} thinking)"
+    return f"{number or '0 attempts'}, {tokens} tokens, {seconds:.1f} s, {format_cost(cost)}"
 
 
 def bill_data(answers: Sequence[Answer]) -> dict[str, Any]:
     """Return what all answers took, as files and `--json` hold it."""
-    return sums_data(
-        len(answers),
-        sum((answer.usage for answer in answers), Usage()),
-        total_cost(answer.cost for answer in answers),
-        sum(answer.seconds for answer in answers),
-    )
+    return sums_data(len(answers), *_sums(answers))
+
+
+def _sums(answers: Sequence[Answer]) -> tuple[Usage, Cost | None, float]:
+    usage = sum((answer.usage for answer in answers), Usage())
+    return usage, total_cost(answer.cost for answer in answers), sum(answer.seconds for answer in answers)
 
 
 def answer_data(answer: Answer) -> dict[str, Any]:
     """Return what one answer took."""
-    return {
-        **usage_data(answer.usage),
-        "cost": format_cost(answer.cost),
-        "seconds": round(answer.seconds, 2),
-        "from_cache": answer.is_cached,
-    }
+    spent = {**usage_data(answer.usage), "cost": format_cost(answer.cost)}
+    return {**spent, "seconds": round(answer.seconds, 2), "from_cache": answer.is_cached}

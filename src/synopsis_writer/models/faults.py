@@ -8,12 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from synopsis_writer.document import read_toml
-
-if TYPE_CHECKING:
-    import openai
 
 Meaning = Literal["quota", "cut", "bad_json", "too_long", "filter", "other"]
 
@@ -23,7 +20,6 @@ _DEEPEST = 6  # levels of errors in errors
 
 SERVERS: Mapping[str, Any] = read_toml(Path(__file__).with_name("data") / "servers.toml")
 _MEANINGS: Mapping[Meaning, str] = {name: "|".join(words) for name, words in SERVERS["meanings"].items()}
-_QUOTA = "insufficient_quota"
 # With these statuses the words above are about the key, the account or the pace.
 _NOT_OF_THE_PROMPT = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
 
@@ -45,47 +41,32 @@ NO_REPORT = Report()
 
 def read_report(status: int, body: object) -> Report:
     """Return what the body of an error says; it may be anything."""
-    details = _details(body)
+    details = body
+    for _ in range(_DEEPEST):
+        if isinstance(details, list) and details:
+            details = details[0]  # Gemini's
+        elif isinstance(details, dict) and isinstance(details.get("error"), dict | list):
+            details = details["error"]
+    details = details if isinstance(details, dict) else {}
     try:
         text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = ""
     text = text[:_MOST_SEARCHED]
     parameter, generated = details.get("param"), details.get("failed_generation")
+    codes = [details.get(name) for name in ("code", "type", "status")]  # any JSON, so nothing hashable
+    is_quota = status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in codes
     return Report(
         status,
         text,
         "".join(filter(str.isprintable, " ".join(_words(body).split()))),
         parameter if isinstance(parameter, str) else "",
         generated if isinstance(generated, str) else json.dumps(generated) if generated else "",
-        _meaning(status, text, details),
+        "quota" if is_quota else _meaning(status, text),
     )
 
 
-def report_of(fault: "openai.APIStatusError") -> Report:
-    """Return what a response with an error's status says."""
-    import httpx2
-
-    try:
-        body = json.loads(fault.response.content)
-    except (ValueError, RecursionError, httpx2.StreamError):
-        body = fault.body
-    return read_report(fault.status_code, body)
-
-
-def _details(body: object) -> dict[str, Any]:
-    for _ in range(_DEEPEST):
-        if isinstance(body, list) and body:
-            body = body[0]  # Gemini's
-        elif isinstance(body, dict) and isinstance(body.get("error"), dict | list):
-            body = body["error"]
-    return body if isinstance(body, dict) else {}
-
-
-def _meaning(status: int, text: str, details: dict[str, Any]) -> Meaning:
-    codes = [details.get(name) for name in ("code", "type", "status")]  # any JSON, so nothing hashable
-    if status == HTTPStatus.PAYMENT_REQUIRED or _QUOTA in codes:
-        return "quota"
+def _meaning(status: int, text: str) -> Meaning:
     if status in _NOT_OF_THE_PROMPT:
         return "other"
     flags = re.IGNORECASE | re.DOTALL
@@ -103,27 +84,23 @@ def _words(body: object, depth: int = 0) -> str:
     if depth > _DEEPEST:
         return ""
     if isinstance(body, str):
-        return _words_in_text(body.strip()[:_MOST_SEARCHED], depth)
+        text = body.strip()[:_MOST_SEARCHED]
+        if text.startswith(("{", "[")):  # an upstream's error, passed on as text
+            with contextlib.suppress(ValueError, RecursionError):
+                return _words(json.loads(text), depth + 1) or text
+        title = re.search(r"<(title|h1)[^>]*>(.*?)</\1", text, re.IGNORECASE | re.DOTALL)
+        return html.unescape(title[2] if title else re.sub(r"<[^>]{1,200}>", " ", text))
     if isinstance(body, list):
         return "; ".join(filter(None, (_words(item, depth + 1) for item in body[:3])))
     if not isinstance(body, dict):
         return ""
     body = {str(name).lower(): value for name, value in body.items()}
     words = next(filter(None, (_words(body.get(name), depth + 1) for name in _NAMES)), "")
-    field = body.get("loc")  # FastAPI's
-    if words and isinstance(field, list):
+    if words and isinstance(field := body.get("loc"), list):  # FastAPI's
         words = f"{'.'.join(map(str, field))}: {words}"
     metadata = body.get("metadata")
     raw = _words(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""  # OpenRouter's
     return ": ".join(filter(None, (words, raw)))
-
-
-def _words_in_text(text: str, depth: int) -> str:
-    if text.startswith(("{", "[")):  # an upstream's error, passed on as text
-        with contextlib.suppress(ValueError, RecursionError):
-            return _words(json.loads(text), depth + 1) or text
-    title = re.search(r"<(title|h1)[^>]*>(.*?)</\1", text, re.IGNORECASE | re.DOTALL)
-    return html.unescape(title[2] if title else re.sub(r"<[^>]{1,200}>", " ", text))
 
 
 _SHORTEST_SECRET = 8  # characters: runs of a key that are cut out wherever they stand

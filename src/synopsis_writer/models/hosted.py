@@ -199,17 +199,12 @@ class HostedClient:
                 with attempt:
                     call.suspicious = None
                     answer = await self._ask_for_less(call)
-        except (
-            openai.APIError,
-            httpx2.HTTPError,
-            TimeoutError,
-            InvalidResponseError,
-            LongWaitError,
-        ) as error:
+        except (openai.APIError, httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
-            self._server.record(fault)
+            if not isinstance(fault, LongWaitError):
+                self._server.unreached = self._server.unreached + 1 if fault_of(fault).is_unreached else 0
         else:
-            self._server.record(None)
+            self._server.unreached = 0
             self._learn(call)  # only now: what led to no answer is not worth remembering
             return replace(answer, usage=call.budget.wasted + answer.usage)
         # Outside the `except` block: the SDK's error may quote the key, and must not be the context.

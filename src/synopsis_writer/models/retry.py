@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import json
 import logging
 import re
 import ssl
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, UnavailableError
-from synopsis_writer.models.faults import NO_REPORT, SERVERS, Report, quote, report_of
+from synopsis_writer.models.faults import NO_REPORT, SERVERS, Report, quote, read_report
 from synopsis_writer.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0  # seconds, where the server names no time
-
 _MOST_UNREACHED = 5  # calls in a row without a connection, after which further ones are not worth their time
 
 
@@ -49,6 +49,13 @@ class InvalidResponseError(Exception):
     report: Report = NO_REPORT  # the error in the body
 
 
+@dataclass(eq=False)
+class LongWaitError(TimeoutError):
+    """The server wants no request for longer than the call may wait."""
+
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Fault:
     """What the exception that ended a try means."""
@@ -64,25 +71,12 @@ class Fault:
     via: str = ""  # who may have answered in the server's place
 
 
-@dataclass(eq=False)
-class LongWaitError(Exception):
-    """The server wants no request for longer than the call may wait."""
-
-    seconds: float
-
-
 @dataclass
 class ServerState:
     """What all calls of a client know of their server."""
 
     not_before: float = 0.0  # when the server may be asked again, by the monotonic clock
     unreached: int = 0  # calls in a row that ended without a connection
-
-    def record(self, error: BaseException | None) -> None:
-        """Record how a call ended."""
-        if not isinstance(error, LongWaitError):
-            is_unreached = error is not None and fault_of(error).is_unreached
-            self.unreached = self.unreached + 1 if is_unreached else 0
 
 
 class RetryBudget:
@@ -109,7 +103,7 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     No try begins before the time that the server named to any call, and none with less time than an earlier
     one took; raises LongWaitError where that time is later than the call may wait.
     """
-    first = budget.policy.first_wait
+    first, fault = budget.policy.first_wait, Fault()
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
 
     def named_wait() -> float:
@@ -126,10 +120,15 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
                 await budget.policy.sleep(seconds)
         budget.try_began = time.monotonic()
 
+    def is_transient(error: BaseException) -> bool:
+        nonlocal fault
+        fault = fault_of(error)
+        return fault.is_transient
+
     def wait(state: tenacity.RetryCallState) -> float:
         now = time.monotonic()
         budget.longest_try = max(budget.longest_try, now - budget.try_began)
-        server.not_before = max(server.not_before, now + _fault_of(state).wait)
+        server.not_before = max(server.not_before, now + fault.wait)
         return max(backoff(state), server.not_before - now)
 
     def stop(state: tenacity.RetryCallState) -> bool:
@@ -139,10 +138,10 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     def before_sleep(state: tenacity.RetryCallState) -> None:
         budget.retries_left -= 1
         budget.waited_until = server.not_before
-        log_wait(_log, _fault_of(state).reason, "trying again", state.upcoming_sleep)
+        log_wait(_log, fault.reason, "trying again", state.upcoming_sleep)
 
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(lambda error: fault_of(error).is_transient),
+        retry=tenacity.retry_if_exception(is_transient),
         stop=stop,
         wait=wait,
         before=before,
@@ -150,11 +149,6 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
         sleep=budget.policy.sleep,
         reraise=True,
     )
-
-
-def _fault_of(state: tenacity.RetryCallState) -> Fault:
-    error = state.outcome.exception() if state.outcome else None
-    return fault_of(error) if error else Fault()
 
 
 def log_wait(log: logging.Logger, reason: str, then: str, seconds: float) -> None:
@@ -172,16 +166,6 @@ def is_server_fault(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
 
-def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
-    seconds = retry_after(headers)
-    if seconds is None and report.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        seconds = _limit_reset(headers) if report.status == HTTPStatus.TOO_MANY_REQUESTS else 0.0
-        for found in _WAIT_IN_BODY.finditer(report.text):
-            unit = 0.001 if found["unit"] else 1.0
-            seconds = max(seconds, _seconds(found["field"] or found["sentence"], unit) or 0.0)
-    return seconds or 0.0
-
-
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that `retry-after` or its kin ask to wait; None where none can be read."""
     names = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms", "retry-after", "x-retry-after")
@@ -189,16 +173,23 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return next((seconds for seconds in waits if seconds is not None), None)
 
 
-def _limit_reset(headers: Mapping[str, str]) -> float:
-    # Of limits that are used up, as in `x-ratelimit-reset-requests`.
+def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
+    """Return the seconds that headers or words ask to wait; 0: they name none."""
+    if (seconds := retry_after(headers)) is not None:
+        return seconds
     waits = [0.0]
-    for name, value in headers.items():
+    for name, value in headers.items() if report.status == HTTPStatus.TOO_MANY_REQUESTS else ():
+        # Of limits that are used up, as in `x-ratelimit-reset-requests`.
         if re.search("rate-?limit.*reset", name, re.IGNORECASE):
-            remaining = _seconds(headers.get(name.lower().replace("reset", "remaining")))
-            waits.append(0.0 if remaining else _seconds(value) or 0.0)
+            if not _seconds(headers.get(name.lower().replace("reset", "remaining"))):
+                waits.append(_seconds(value) or 0.0)
         elif name.lower() == "ratelimit":  # IETF's, in its older form or its newer one
             used = re.finditer(r"\b(?:remaining|r)=0\b\W+(?:reset|t)=(\d+)", value)
             waits += [float(found[1]) for found in used]
+    if report.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        for found in _WAIT_IN_BODY.finditer(report.text):
+            unit = 0.001 if found["unit"] else 1.0
+            waits.append(_seconds(found["field"] or found["sentence"], unit) or 0.0)
     return max(waits)
 
 
@@ -251,12 +242,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / _UNITS[unit]:.{int(unit == 'h')}f} {'min' if unit == 'm' else unit}"
 
 
-def _clock(seconds: float) -> str:
-    now = datetime.now(UTC).astimezone()
-    then = (now + timedelta(seconds=seconds + 59)).astimezone()
-    return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"
-
-
 # No other request to this server with this key and model will succeed either.
 _FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *range(300, 400)})
 _FIXES: Mapping[str, str] = SERVERS["fixes"]
@@ -285,24 +270,29 @@ def fault_of(error: BaseException, model: str = "", proxy: str = "") -> Fault:
 
 
 def _status_fault(error: "openai.APIStatusError", model: str, proxy: str) -> Fault:
-    status, report = error.status_code, report_of(error)
-    fix = _FIXES.get(str(status), "check model and parameters")
-    text = f"answered {status} for model '{model}': {fix}"
-    if is_server_fault(status):
+    import httpx2
+
+    try:
+        body: object = json.loads(error.response.content)
+    except (ValueError, RecursionError, httpx2.StreamError):
+        body = error.body
+    status, is_refusal = error.status_code, not is_server_fault(error.status_code)
+    report = read_report(status, body)
+    if not is_refusal:
         text = f"answered {status} every time: try again later"
     elif error.response.has_redirect_location:  # scheme and host: the rest is the server's to choose
         found = _TARGET.match(error.response.headers["location"])
         target = found[1] + found[2] if found else "another address"
         text, report = f"redirects to {target}: set base_url to where it moved", NO_REPORT
+    else:
+        fix = _FIXES.get(str(status), "check model and parameters")
+        text = f"answered {status} for model '{model}': {fix}"
+    # A proxy of plain http may have answered in the server's place.
+    via = f" through the proxy {proxy}" if proxy and error.request.url.scheme == "http" else ""
+    is_transient = is_transient_status(status) and report.meaning == "other"
+    is_final = status in _FINAL_STATUS
     return Fault(
-        f"the server answered {status}",
-        text,
-        is_transient=is_transient_status(status) and report.meaning == "other",
-        is_refusal=not is_server_fault(status),
-        is_final=status in _FINAL_STATUS,
-        report=report,
-        # A proxy of plain http may have answered in the server's place.
-        via=f" through the proxy {proxy}" if proxy and error.request.url.scheme == "http" else "",
+        f"the server answered {status}", text, is_transient, is_refusal, is_final, report=report, via=via
     )
 
 
@@ -310,18 +300,17 @@ def _connection_fault(error: BaseException, proxy: str) -> Fault:
     import httpx2
     import openai
 
-    cause = error.__cause__
+    cause, origin = error.__cause__, error
     refusal = re.match(r"[1-5]\d\d\b[ \w'-]*", str(cause)) if isinstance(cause, httpx2.ProxyError) else None
     if refusal is not None:
         reason, is_refusal = f"answered {refusal[0].strip()}", refusal[0].startswith("4")
         fix = _FIXES["407" if refusal[0].startswith("407") else "proxy"]
         text = f"the proxy {proxy} {reason}: {fix}"
         return Fault(f"the proxy {reason}", text, not is_refusal, is_refusal, is_final=True)
-    origin: BaseException | None = error
-    while origin is not None and not isinstance(origin, ssl.SSLCertVerificationError):
-        origin = origin.__cause__ or origin.__context__
-    if origin is not None:
-        return Fault("", _FIXES["untrusted"], is_unreached=True)
+    while (before := origin.__cause__ or origin.__context__) is not None:
+        origin = before
+        if isinstance(origin, ssl.SSLCertVerificationError):
+            return Fault("", _FIXES["untrusted"], is_unreached=True)
     is_late = isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout)
     if is_late or isinstance(error, TimeoutError | httpx2.TimeoutException):
         return Fault("the server did not answer in time", _FIXES["silent"], is_transient=True)
@@ -335,21 +324,22 @@ def _connection_fault(error: BaseException, proxy: str) -> Fault:
 
 def model_error(
     error: BaseException,
-    server: str,
+    server: str,  # its host, for the message
     model: str,
     key_hint: str = "",
-    unreached: int = 0,
-    secrets: Iterable[str] = (),
+    unreached: int = 0,  # calls in a row that had no connection
+    secrets: Iterable[str] = (),  # what a server may have quoted, and the message must not show
     proxy: str = "",
 ) -> ModelError:
-    """Return the error for a fault that no retry got past.
-
-    Its message names the server's host, the model and a `proxy`, and shows none of the `secrets` that a
-    server may have quoted. `unreached` calls in a row had no connection.
-    """
+    """Return the error for a fault that no retry got past."""
     if isinstance(error, LongWaitError):
-        until = f"until {_clock(error.seconds)} (in {duration(error.seconds)})"
-        return UnavailableError(f"{server}: takes no more requests {until}: run the same command again then")
+        now = datetime.now(UTC).astimezone()
+        then = (now + timedelta(seconds=error.seconds + 59)).astimezone()
+        until = f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"
+        return UnavailableError(
+            f"{server}: takes no more requests until {until} (in {duration(error.seconds)}): "
+            "run the same command again then"
+        )
     fault = fault_of(error, model, proxy)
     hint = f" ({key_hint})" if key_hint and fault.report.status == HTTPStatus.UNAUTHORIZED else ""
     words = quote(fault.report.message, secrets)
