@@ -502,8 +502,9 @@ async def test_of_several_choices_the_first_by_its_number_counts() -> None:
 
 def test_a_stream_without_blank_lines_grows_and_ends_at_once() -> None:
     streamed = StreamedAnswer()
-    assert not streamed.feed(chunk({"content": "Ja"}).replace("\n\n", "\n").encode())
-    assert streamed.feed(chunk({"content": "."}).replace("\n\n", "\n").encode())
+    streamed.feed(chunk({"content": "Ja"}).replace("\n\n", "\n").encode())
+    assert streamed.text == ""
+    streamed.feed(chunk({"content": "."}).replace("\n\n", "\n").encode())
     assert streamed.text == "Ja"
     streamed.feed(b"data: [DONE]\n")
     assert (streamed.text, streamed.is_done) == ("Ja.", True)

@@ -96,7 +96,7 @@ class ClientWrapper:
 
 
 def bill(answers: Sequence[Answer], reviews: int = 0) -> str:
-    """Return a line of what answers took, refused ones too; so many of them are `reviews`, and no attempts."""
+    """Return a line of what answers took, refused ones too; `reviews` of them are no attempts."""
     usage, cost, seconds = _sums(answers)
     counts = {"attempt": len(answers) - reviews, "review": reviews}
     number = ", ".join(count_of(count, name) for name, count in counts.items() if count)

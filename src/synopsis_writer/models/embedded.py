@@ -18,7 +18,7 @@ from typing import Any
 from synopsis_writer.errors import EngineError, FileError
 from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.download import INSTALL, MAGIC
-from synopsis_writer.models.responses import StreamedAnswer, Throttle, read_usage
+from synopsis_writer.models.responses import StreamedAnswer, read_usage
 from synopsis_writer.storage.files import open_input
 from synopsis_writer.usage import Usage
 
@@ -180,17 +180,15 @@ class EmbeddedClient:
             request["temperature"] = limits.temperature
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"schema": bounded(schema)}}
-        answer, throttle = StreamedAnswer(), Throttle(self._on_text)
+        answer = StreamedAnswer(self._on_text)
 
         def take(chunk: Chunk) -> None:
             if "error" not in chunk:
                 answer.add(chunk)
-                throttle.show(answer)
 
         async with self._turn:
             start = time.monotonic()
             await self._engine.run("handle_chat_completions", request, limits.timeout, take)
-        throttle.show(answer, is_last=True)
         result = answer.result(time.monotonic() - start, self.name)
         finish = result.finish if answer.is_finished else "length"  # one that just stops was truncated
         return replace(result, finish=finish, model=self.name)

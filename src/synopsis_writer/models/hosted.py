@@ -19,9 +19,15 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from synopsis_writer.errors import FileError, ModelError, SettingsError
-from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
+from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.faults import SERVERS, Report
-from synopsis_writer.models.responses import StreamedAnswer, Throttle, most_bytes, read_bounded, read_models
+from synopsis_writer.models.responses import (
+    MOST_ERROR,
+    MOST_STREAM,
+    StreamedAnswer,
+    read_bounded,
+    read_models,
+)
 from synopsis_writer.models.retry import (
     Fault,
     InvalidResponseError,
@@ -321,7 +327,7 @@ class HostedClient:
         """Send the request once; raises the SDK's errors, TimeoutError, or InvalidResponseError."""
         import httpx2
 
-        streamed, throttle, media_type = StreamedAnswer(), Throttle(self._on_text), ""
+        streamed, media_type = StreamedAnswer(self._on_text), ""
         fault: Exception | None = None
         seconds = min(call.limits.timeout, call.budget.policy.seconds)
         started = time.perf_counter()
@@ -344,7 +350,6 @@ class HostedClient:
                 async for piece in response.iter_bytes():
                     length = streamed.length
                     streamed.feed(piece)
-                    throttle.show(streamed)
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
                     elif streamed.length > length:  # blanks and comments only keep a connection open
@@ -353,7 +358,6 @@ class HostedClient:
         # The SDK lets the transport's own errors through while a body is read. What came may be whole.
         except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             fault = error
-        throttle.show(streamed, is_last=True)
         try:
             return streamed.answer(media_type, time.perf_counter() - started, self._model)
         except InvalidResponseError as error:
@@ -458,7 +462,8 @@ async def _bound_body(response: "httpx2.Response") -> None:
     body = response.stream
     # It is decompressed here, a piece at a time: the library would do it without a limit.
     encoding = response.headers.pop("content-encoding", "").strip().lower()
-    most: float = most_bytes(response.status_code, response.headers.get("content-type", ""))
+    is_stream = "event-stream" in response.headers.get("content-type", "")
+    most: float = MOST_ERROR if response.is_error else MOST_STREAM if is_stream else MOST_ANSWER
     if response.request.headers.get("accept") == FILE_TYPE and response.is_success:
         most = float("inf")  # who asks for a file knows its size
 

@@ -2,13 +2,14 @@
 
 import codecs
 import contextlib
+import io
 import json
 import re
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, Literal
@@ -25,10 +26,12 @@ from synopsis_writer.usage import NO_USAGE, Usage
 _FINISH: Mapping[Finish | Literal["failed"], str] = SERVERS["finish"]
 
 # Bytes of a body, after decompression. A stream has some 250 bytes around each token.
-_MOST_ERROR, _MOST_STREAM = 1_000_000, 64_000_000
+MOST_ERROR, MOST_STREAM = 1_000_000, 64_000_000
 _PIECE_BYTES = 65_536
-_MOST_TRIES = 20  # to read an event of several lines as JSON
+_MOST_TRIES = 20  # to read an event of several lines as JSON: very many must not cost quadratic time
 _EPOCH = 1970  # the year of a number that is no time, such as 0 for never
+_NO_COMPLETION = "the answer does not have the shape of a completion"
+_NO_JSON = "the answer is a page or text, not a completion"
 
 
 def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
@@ -38,16 +41,7 @@ def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
     )
 
 
-def most_bytes(status: int, media_type: str) -> int:
-    """Return how many bytes the body of a response may have."""
-    if status >= HTTPStatus.BAD_REQUEST:
-        return _MOST_ERROR
-    return _MOST_STREAM if "event-stream" in media_type else MOST_ANSWER
-
-
-# What a body may be compressed as, and zlib's name for it.
-_WINDOWS = {"": 0, "identity": 0, "gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
-_GZIP = b"\x1f"
+_GZIP, _ZLIB_OR_GZIP = b"\x1f", zlib.MAX_WBITS + 32
 
 
 async def read_bounded(
@@ -57,74 +51,32 @@ async def read_bounded(
 
     Raises InvalidResponseError if it has more, is damaged, or is compressed as nobody asked for.
     """
-    if encoding not in _WINDOWS:
+    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
         raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
-    size, window, inflater = 0, _WINDOWS[encoding], None
+    size, inflater = 0, None
     async for received in body:
         data, piece = received, b""
         while data or len(piece) == _PIECE_BYTES:
             piece, rest = data, b""
-            if window and (inflater is None or (inflater.eof and data.startswith(_GZIP))):
-                has_head = encoding != "deflate" or data[0] & 15 == zlib.DEFLATED  # some leave it out
-                inflater = zlib.decompressobj(window if has_head else -window)  # for each member of several
-            if inflater is not None and not inflater.eof:
+            if encoding not in {"", "identity"}:
+                if inflater is None or (
+                    inflater.eof and data.startswith(_GZIP)
+                ):  # for each member of several
+                    has_head = encoding != "deflate" or data[0] & 15 == zlib.DEFLATED  # some leave it out
+                    inflater = zlib.decompressobj(_ZLIB_OR_GZIP if has_head else -zlib.MAX_WBITS)
+                if inflater.eof:
+                    break  # padding
                 try:
                     piece = inflater.decompress(data, _PIECE_BYTES)
                 except zlib.error:
                     raise InvalidResponseError("the answer is damaged", is_transient=True) from None
                 rest = inflater.unconsumed_tail or inflater.unused_data
-            elif inflater is not None:
-                break  # padding
             size, data = size + len(piece), rest
             if size > most and is_error:
                 return
             if size > most:
                 raise too_large(most)
             yield piece
-
-
-class Throttle:
-    """Shows a growing text whole, so seldom that all showing takes linear time; `on_text` None: never."""
-
-    _SHORT, _SHARE, _SECONDS = 2_000, 32, 0.1  # characters; a part of the length; between two pictures
-
-    def __init__(
-        self, on_text: Callable[[str], None] | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._on_text, self._clock, self._shown, self._at = on_text, clock, 0, float("-inf")
-
-    def show(self, answer: "StreamedAnswer", *, is_last: bool = False) -> None:
-        """Show the text so far, if it has grown, and it is time."""
-        length = answer.text_length
-        if self._on_text is None or length <= self._shown:
-            return
-        grown, seconds = length - self._shown, self._clock() - self._at
-        if is_last or length <= self._SHORT or grown * self._SHARE >= length or seconds >= self._SECONDS:
-            self._shown, self._at = length, self._clock()
-            self._on_text(join_surrogates(answer.text))
-
-
-_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # or the same in two of them
-
-
-def _not_a_completion() -> InvalidResponseError:
-    return InvalidResponseError("the answer does not have the shape of a completion")
-
-
-def _join_parts(value: Any, *, is_thought: bool = False) -> Any:
-    """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
-    parts = [value] if isinstance(value, dict) else value
-    if not isinstance(parts, list) or not all(isinstance(part, dict | str) for part in parts):
-        return value
-    parts = [part if isinstance(part, dict) else {"text": part} for part in parts]
-    if not is_thought:
-        parts = [
-            part for part in parts if not (part.get("thought") or _THOUGHT.search(str(part.get("type"))))
-        ]
-    texts = [part.get("text", part.get("content")) for part in parts]
-    texts = [_dict(text).get("value", text) for text in texts]
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
@@ -155,10 +107,9 @@ def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
         if not (name := clean_name(entry.get("id"))):
             raise InvalidResponseError("the answer does not have the shape of a list of models")
         ends[name] = None
+        moment = next((entry[key] for key in _SHUTDOWN if key in entry), None)
         with contextlib.suppress(ValidationError):
-            end = _MOMENT.validate_python(
-                next((entry[key] for key in _SHUTDOWN if key in entry), None)
-            ).date()
+            end = _MOMENT.validate_python(moment).date()
             ends[name] = end if end.year > _EPOCH else None
     return dict(sorted(ends.items()))
 
@@ -171,7 +122,7 @@ def _load(body: bytes, media_type: str) -> Any:
         report = NO_REPORT if text.startswith(("<", "{", "[")) else read_report(0, text)
     if "json" in media_type:
         raise InvalidResponseError("the answer is broken JSON", is_transient=True, report=report)
-    raise InvalidResponseError("the answer is a page or text, not a completion", report=report)
+    raise InvalidResponseError(_NO_JSON, report=report)
 
 
 def read_usage(data: Any) -> Usage:
@@ -198,8 +149,8 @@ def read_usage(data: Any) -> Usage:
     # Some leave out the thoughts, which are paid as the rest.
     if prompt:
         completion = max(completion, total - prompt)
-    else:
-        prompt = max(0, total - completion) if completion else 0
+    elif completion:
+        prompt = max(0, total - completion)
     if thinking > completion:
         completion += thinking
     return Usage(prompt, completion, cached, written, thinking)
@@ -231,26 +182,23 @@ class EventReader:
     """Takes the bytes of an event stream, and yields the data of each complete event."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []  # of a line that has not ended
+        # A CR at the end of a piece may be half of a CRLF, which must not count as two ends.
+        latin = codecs.getincrementaldecoder("latin-1")()
+        self._decoder = io.IncrementalNewlineDecoder(latin, translate=True)
+        self._line: list[str] = []  # the pieces of one that has not ended, a byte a letter
         self._data: list[bytes] = []
-        self._size = 0  # of both
-        self._tries = 0
+        self._size = self._tries = 0  # the bytes of both; how often the data were read
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Take some bytes; a line may end in LF, CR or both; raises InvalidResponseError for a huge event."""
-        self._rest.append(piece)
+        self._line.append(self._decoder.decode(piece))
         self._size += len(piece)
         if self._size > MOST_ANSWER:
             raise too_large(MOST_ANSWER, "an event of the stream")
-        is_pending = len(self._rest) > 1 and self._rest[-2].endswith(b"\r")
-        if not is_pending and b"\n" not in piece and b"\r" not in piece:
+        if "\n" not in self._line[-1]:
             return
-        whole = b"".join(self._rest)
-        # A CR at the end may be half of a CRLF, which must not count as two ends.
-        pending = b"\r" if whole.endswith(b"\r") else b""
-        ended = whole.removesuffix(pending).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = ended.split(b"\n")
-        self._rest = [rest + pending]
+        *lines, rest = "".join(self._line).encode("latin-1").split(b"\n")
+        self._line = [rest.decode("latin-1")]
         for line in lines:
             name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
             if name == b"data":
@@ -259,7 +207,7 @@ class EventReader:
                 self._data.append(value.removeprefix(b" "))
             if self._data and (not line or value.strip() == b"[DONE]"):
                 yield self._take()
-        self._size = sum(map(len, self._data)) + len(self._rest[0]) if lines else self._size
+        self._size = sum(map(len, self._data)) + len(rest)
 
     def _take(self) -> bytes:
         data, self._data, self._tries = b"\n".join(self._data), [], 0
@@ -267,13 +215,11 @@ class EventReader:
 
     def _is_whole(self) -> bool:
         self._tries += 1
-        if self._tries > _MOST_TRIES:  # an event of very many lines must not cost quadratic time
-            return False
-        try:
-            read_json(b"\n".join(self._data))
-        except ValueError:
-            return False
-        return True
+        with contextlib.suppress(ValueError):
+            if self._tries <= _MOST_TRIES:
+                read_json(b"\n".join(self._data))
+                return True
+        return False
 
 
 _SHORT_TEXT = 32  # characters: a longer beginning that comes twice is no chance
@@ -289,19 +235,19 @@ class _Text:
 
     def add(self, piece: str) -> None:
         """Add a piece; one that begins with all that came before takes its place."""
-        self._count += bool(piece)
-        if piece and self.pieces:
+        if not piece:
+            return
+        self._count += 1
+        if self.pieces:
             is_repeated = self._count > 2  # noqa: PLR2004 - two equal pieces may be a text
             is_longer = len(piece) >= len(self.pieces[-1]) + (not is_repeated)
             self._may_grow = self._may_grow and is_longer and piece.startswith(self.pieces[-1])
             is_whole = len(piece) >= self.length + (not is_repeated) and self.length > _SHORT_TEXT
-            if (self._may_grow and len(piece) > _SHORT_TEXT) or (
-                is_whole and piece.startswith(self.joined())
-            ):
+            has_grown = self._may_grow and len(piece) > _SHORT_TEXT
+            if has_grown or (is_whole and piece.startswith(self.joined())):
                 self.pieces, self.length = [], 0
-        if piece:
-            self.pieces.append(piece)
-            self.length += len(piece)
+        self.pieces.append(piece)
+        self.length += len(piece)
 
     def joined(self) -> str:
         """Return the text so far."""
@@ -311,10 +257,21 @@ class _Text:
         return self.pieces[0] if self.pieces else ""
 
 
+_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # or the same in two of them
+# The text is shown again while it is so short, after so large a part, or after so many seconds.
+_SHORT, _SHARE, _SECONDS = 2_000, 1 / 32, 0.1
+
+
 @dataclass
 class StreamedAnswer:
-    """An answer that is put together from the bytes of a stream, or of a whole body."""
+    """An answer that is put together from the bytes of a stream, or of a whole body.
 
+    `on_text` is given the whole text as it grows, so seldom that all showing takes linear time.
+    """
+
+    on_text: Callable[[str], None] | None = None
+    clock: Callable[[], float] = time.monotonic
     is_finished: bool = False  # the model has ended; only the usage may still come
     is_done: bool = False  # the server announced that nothing follows
     usage: Usage = NO_USAGE  # that the server has counted so far
@@ -324,6 +281,7 @@ class StreamedAnswer:
     _service_tier: str = ""
     _events: EventReader = field(default_factory=EventReader)
     _raw: bytearray | None = field(default_factory=bytearray)  # of a server that does not stream, else None
+    _shown: tuple[int, float] = (0, float("-inf"))  # characters, and when
 
     @property
     def text(self) -> str:
@@ -331,56 +289,18 @@ class StreamedAnswer:
         return self._parts["content"].joined()
 
     @property
-    def text_length(self) -> int:
-        """How many characters `text` has."""
-        return self._parts["content"].length
-
-    @property
     def length(self) -> int:
         """How many characters came so far, thoughts and the like included."""
         return sum(part.length for part in self._parts.values())
 
-    def feed(self, piece: bytes) -> bool:
-        """Take some bytes; return whether the text has grown; raises InvalidResponseError."""
-        before = self.text_length
+    def feed(self, piece: bytes) -> None:
+        """Take some bytes; raises InvalidResponseError."""
         if self._raw is not None:
             self._raw += piece
         for data in self._events.feed(piece):
             self._take(data)
         if self.length > MOST_ANSWER or len(self._raw or b"") > MOST_ANSWER:
             raise too_large(MOST_ANSWER)
-        return self.text_length > before
-
-    def answer(self, media_type: str, seconds: float, model: str) -> Answer:
-        """Return the answer at the end of the stream; arguments and errors are those of `read_answer`."""
-        with contextlib.suppress(InvalidResponseError):  # an event without its blank line, or half of one
-            for data in self._events.feed(b"\n\n"):
-                self._take(data)
-        raw = None if self._raw is None else bytes(self._raw)
-        first = (raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-        if raw is not None and ("event-stream" not in media_type or first == b"{"):
-            return self.read(raw, media_type, seconds, model)  # the server did not stream
-        is_whole = self.is_finished or (self.is_done and self.length)
-        if not is_whole and not is_closed(without_thoughts(self.text, is_cut=True)):
-            raise InvalidResponseError("the answer broke off", is_transient=True)
-        return self.result(seconds, model)
-
-    def read(self, body: bytes, media_type: str, seconds: float, model: str) -> Answer:
-        """Return the answer in a whole body; raises InvalidResponseError."""
-        data = _load(body, media_type)
-        if not isinstance(data, dict):
-            report = read_report(0, data) if isinstance(data, str) else NO_REPORT
-            raise InvalidResponseError("the answer is a page or text, not a completion", report=report)
-        if data.get("choices"):
-            data.pop("error", None)
-        elif not data.get("error"):
-            self._count(data)
-            if not (words := data.get("detail") or data.get("message")):
-                raise InvalidResponseError("the answer holds no choice", is_transient=True)
-            data["error"] = words
-        if not self.add(data):
-            raise _not_a_completion()
-        return self.result(seconds, model)
 
     def _take(self, data: bytes) -> None:
         if not data.strip():
@@ -395,31 +315,56 @@ class StreamedAnswer:
             raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
         self.add(event)
 
+    def answer(self, media_type: str, seconds: float, model: str) -> Answer:
+        """Return the answer at the end of the stream; arguments and errors are those of `read_answer`."""
+        with contextlib.suppress(InvalidResponseError):  # an event without its blank line, or half of one
+            for data in self._events.feed(b"\n\n"):
+                self._take(data)
+        first = (self._raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+        if self._raw is not None and ("event-stream" not in media_type or first == b"{"):
+            return self.read(bytes(self._raw), media_type, seconds, model)  # the server did not stream
+        is_whole = self.is_finished or (self.is_done and self.length)
+        if not is_whole and not is_closed(without_thoughts(self.text, is_cut=True)):
+            raise InvalidResponseError("the answer broke off", is_transient=True)
+        return self.result(seconds, model)
+
+    def read(self, body: bytes, media_type: str, seconds: float, model: str) -> Answer:
+        """Return the answer in a whole body; raises InvalidResponseError."""
+        data = _load(body, media_type)
+        if not isinstance(data, dict):
+            report = read_report(0, data) if isinstance(data, str) else NO_REPORT
+            raise InvalidResponseError(_NO_JSON, report=report)
+        if data.get("choices"):
+            data.pop("error", None)
+        elif not data.get("error"):
+            self._count(data)
+            if not (words := data.get("detail") or data.get("message")):
+                raise InvalidResponseError("the answer holds no choice", is_transient=True)
+            data["error"] = words
+        self.add(data)
+        if not any(isinstance(choice.get("message"), dict) for choice in _first_choices(data)):
+            raise InvalidResponseError(_NO_COMPLETION)
+        return self.result(seconds, model)
+
     def _count(self, data: dict[str, Any]) -> None:
         """Add what is counted; some count prompt and answer in different events, some inside the choice."""
         for place in (data, *map(_dict, _list(data.get("choices")))):
             counted = read_usage(place.get("usage"))
             self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
 
-    def add(self, data: dict[str, Any]) -> bool:
-        """Add a completion or a piece of one; return whether there is a message in it."""
+    def add(self, data: dict[str, Any]) -> None:
+        """Add a completion or a piece of one, and show the text; raises InvalidResponseError."""
         self._count(data)
         if error := data.get("error"):
             raise self._reported(error)
         self._model = clean_name(data.get("model")) or self._model
         self._service_tier = clean_name(data.get("service_tier")) or self._service_tier
-        choices, has_message = data.get("choices") or [], False
-        if not isinstance(choices, list):
-            raise _not_a_completion()
-        for choice in (_dict(choice) for choice in choices):
-            if str(choice.get("index") or 0) != "0":
-                continue
+        for choice in _first_choices(data):
             if message := choice.get("delta") or choice.get("message"):
                 self._add_message(message)
-            has_message = has_message or isinstance(choice.get("message"), dict)
             if reason := clean_name(choice.get("finish_reason")):
                 self._finish, self.is_finished = reason, True
-        return has_message
+        self._show()
 
     def _add_message(self, message: Any) -> None:
         """Add what a message has; some servers put the answer where thoughts or tool calls belong."""
@@ -428,7 +373,7 @@ class StreamedAnswer:
             # Half a character may come in one piece, and its other half in the next.
             text = _join_parts(message.get(name))
             if text is not None and not isinstance(text, str):
-                raise _not_a_completion()
+                raise InvalidResponseError(_NO_COMPLETION)
             self._parts[name].add(text or "")
         thoughts = (_join_parts(message.get(name), is_thought=True) for name in _THOUGHTS)
         self._parts["thoughts"].add(next((text for text in thoughts if text and isinstance(text, str)), ""))
@@ -439,8 +384,18 @@ class StreamedAnswer:
                 whole = arguments if isinstance(arguments, str) else json.dumps(arguments)
                 self._parts["arguments"].add(whole)
 
+    def _show(self, *, is_last: bool = False) -> None:
+        length, (shown, at) = self._parts["content"].length, self._shown
+        if self.on_text is None or length <= shown:
+            return
+        is_large = length <= _SHORT or length - shown >= length * _SHARE
+        if is_last or is_large or self.clock() - at >= _SECONDS:
+            self._shown = length, self.clock()
+            self.on_text(join_surrogates(self.text))
+
     def result(self, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
+        self._show(is_last=True)
         found = [name for name, words in _FINISH.items() if re.search(words, self._finish, re.IGNORECASE)]
         finish: Finish | Literal["failed"] = found[0] if found else "stop"
         if finish == "failed":
@@ -454,8 +409,8 @@ class StreamedAnswer:
         # Thoughts that were cut hold no answer.
         elif finish == "stop" and "{" in thoughts and not without_thoughts(text, is_cut=True).strip():
             text = thoughts
-        answer = Answer(join_surrogates(text), finish, self.usage, seconds, self._model or model)
-        return replace(answer, service_tier=self._service_tier)
+        text, model, tier = join_surrogates(text), self._model or model, self._service_tier
+        return Answer(text, finish, self.usage, seconds, model, service_tier=tier)
 
     def _reported(self, error: Any) -> InvalidResponseError:
         """Return the fault that a server reports in the field `error`, when it is too late for a status."""
@@ -466,3 +421,24 @@ class StreamedAnswer:
         fix = "try again later" if is_transient else "check model and parameters"
         message = f"the server failed{' in the middle of the answer' if self.length else ''}"
         return InvalidResponseError(message, is_transient=is_transient, fix=fix, report=report)
+
+
+def _join_parts(value: Any, *, is_thought: bool = False) -> Any:
+    """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
+    parts = [value] if isinstance(value, dict) else value
+    if not isinstance(parts, list) or not all(isinstance(part, dict | str) for part in parts):
+        return value
+    texts = []
+    for part in (part if isinstance(part, dict) else {"text": part} for part in parts):
+        if is_thought or not (part.get("thought") or _THOUGHT.search(str(part.get("type")))):
+            text = part.get("text", part.get("content"))
+            texts.append(_dict(text).get("value", text))
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _first_choices(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the choices of number 0, or without one; raises InvalidResponseError."""
+    choices = data.get("choices") or []
+    if not isinstance(choices, list):
+        raise InvalidResponseError(_NO_COMPLETION)
+    return [choice for choice in map(_dict, choices) if str(choice.get("index") or 0) == "0"]
