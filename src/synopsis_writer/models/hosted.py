@@ -13,13 +13,17 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
+import httpx2
+import openai
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from synopsis_writer.errors import FileError, ModelError, SettingsError
-from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish, Limits, Message, Schema
+from synopsis_writer.models import retry as retries
+from synopsis_writer.models import server
+from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message, Schema
 from synopsis_writer.models.faults import SERVERS, Report
 from synopsis_writer.models.responses import (
     MOST_ERROR,
@@ -28,47 +32,29 @@ from synopsis_writer.models.responses import (
     read_bounded,
     read_models,
 )
-from synopsis_writer.models.retry import (
-    Fault,
-    InvalidResponseError,
-    LongWaitError,
-    RetryBudget,
-    RetryPolicy,
-    ServerState,
-    fault_of,
-    model_error,
-    retrying,
-)
-from synopsis_writer.models.server import (
-    DEFAULT_BASE_URL,
-    KEY_VARIABLE,
-    check_address,
-    check_header,
-    host_of,
-    is_open,
-    proxy_of,
-    secrets_of,
-    server_of,
-)
+from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.storage.files import read_input, write_file
 from synopsis_writer.usage import Usage
-
-if TYPE_CHECKING:
-    import httpx2
-    import openai
 
 _log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 10.0
-
-# A server accepts a connection at once; a firewall that drops packets would take all the time of a call.
-_CONNECT_SECONDS = 30.0
-
+_CONNECT_SECONDS = 30.0  # a firewall that drops packets would take all the time of a call
 # What a stream may still take once the text is complete: for the usage, and to reuse the connection.
 _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
-
-
+_KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may accept now
 _FORMATS = frozenset({"json_schema", "json_object"})
+FILE_TYPE = "application/binary"  # what the SDK asks for when it downloads a file
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_MARKS: Mapping[str, Mapping[str, Any]] = {
+    "prompt_cache_breakpoint": {"prompt_cache_breakpoint": {"mode": "explicit"}},
+    "cache_control": {"cache_control": {"type": "ephemeral"}},
+}
+_REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # what servers answer to what they do not support
+_TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
+_BUSY_TIER, _REFUSAL, _UNKNOWN = (
+    re.compile(SERVERS["unnamed"][name], re.IGNORECASE) for name in ("busy_tier", "refusal", "parameter")
+)
 
 
 @dataclass(frozen=True)
@@ -87,10 +73,6 @@ class ServerCapabilities:
         if "json_object" in self.omitted:
             return "plain"
         return "json_object" if "json_schema" in self.omitted else "json_schema"
-
-    def without(self, option: "_Option") -> "ServerCapabilities":
-        """Return these without an option that is refused."""
-        return replace(self, omitted=self.omitted - {option.replaces} | {option.name})
 
     def with_format(self, other: "ServerCapabilities") -> "ServerCapabilities":
         """Return these with the answer format of `other`."""
@@ -114,26 +96,19 @@ class _Entry(BaseModel):
 
 
 _ENTRIES = TypeAdapter(dict[Literal["dialects"], list[_Entry]])
-CAPABILITIES_FILE = "dialects.json"
-_KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may accept now
 
 
 @dataclass(frozen=True)
 class CapabilityStore:
-    """Capabilities by server and model, in one JSON file; an entry expires 30 days after it was learned.
-
-    A file that cannot be read or written costs a request, and nothing else; without one nothing is learned.
-    """
+    """Capabilities by server and model, in one JSON file that may be lost; an entry expires after 30 days."""
 
     path: Path | None = None
     clock: Callable[[], float] = field(default=time.time)  # seconds since 1970
 
     def find(self, server: str, model: str) -> ServerCapabilities:
         """Return what is known of a model, or what to begin with; `server` as `server_of` returns it."""
-        for entry in self._read():
-            if (entry.server, entry.model) == (server, model):
-                return entry.capabilities
-        return initial_capabilities(server, model)
+        entries = (entry for entry in self._read() if (entry.server, entry.model) == (server, model))
+        return next((entry.capabilities for entry in entries), initial_capabilities(server, model))
 
     def learn(self, server: str, model: str, before: ServerCapabilities, after: ServerCapabilities) -> None:
         """Save what changed from `before` to `after`, with what others have saved meanwhile."""
@@ -172,17 +147,17 @@ class HostedClient:
         capabilities: CapabilityStore | None = None,  # remembers what the server accepts
         insecure: bool = False,  # allow plain http to another machine, where all can be read on the way
         key_hint: str = "",  # why there may be no key, for the message that the server wants one
-        transport: "httpx2.AsyncBaseTransport | None" = None,  # httpx2.MockTransport in a test
+        transport: httpx2.AsyncBaseTransport | None = None,  # httpx2.MockTransport in a test
     ) -> None:
         self._model = model
-        self._base_url = DEFAULT_BASE_URL if base_url is None else base_url
+        self._base_url = server.DEFAULT_BASE_URL if base_url is None else base_url
         self._sdk = open_sdk(self._base_url, api_key, insecure=insecure, transport=transport)
         self._retry = retry or RetryPolicy()
-        self._server = ServerState()
+        self._server = retries.ServerState()
         self._on_text = on_text
         self._key_hint = key_hint
         self._store = capabilities or CapabilityStore()
-        self._capabilities = self._store.find(server_of(self._base_url), model)
+        self._capabilities = self._store.find(server.server_of(self._base_url), model)
         self._has_answered_format = False  # in this process: a server may have got another model since
         self._has_reported_tier = False
 
@@ -193,49 +168,47 @@ class HostedClient:
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`; the usage counts tries that led to no answer, too; raises ModelError."""
-        import httpx2
-        import openai
-
         known = self._capabilities
         returned = frozenset(sorted(known.doubted)[:1])
         asked = replace(known, omitted=known.omitted - returned, doubted=known.doubted - returned)
-        call = _Call(messages, schema, limits, RetryBudget(self._retry), known, asked, returned)
+        budget = retries.RetryBudget(self._retry)
+        call = _Call(messages, schema, limits, budget, known, asked, returned)
         try:
-            async for attempt in retrying(call.budget, self._server):
+            async for attempt in retries.retrying(budget, self._server):
                 with attempt:
                     call.suspicious = None
                     answer = await self._ask_for_less(call)
         except (openai.APIError, httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
-            if not isinstance(fault, LongWaitError):
-                self._server.unreached = self._server.unreached + 1 if fault_of(fault).is_unreached else 0
+            if not isinstance(fault, retries.LongWaitError):
+                is_unreached = retries.fault_of(fault).is_unreached
+                self._server.unreached = self._server.unreached + 1 if is_unreached else 0
         else:
             self._server.unreached = 0
             self._learn(call)  # only now: what led to no answer is not worth remembering
-            return replace(answer, usage=call.budget.wasted + answer.usage)
+            return replace(answer, usage=budget.wasted + answer.usage)
         # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
-        raise self._error(fault, call.budget.wasted)
+        raise self._error(fault, budget.wasted)
 
     async def _ask_for_less(self, call: "_Call") -> Answer:
         """Ask, and again without what the server refuses; raises as `_ask`."""
-        import openai
-
         while True:
             try:
                 return await self._ask(call)
             except (openai.APIStatusError, InvalidResponseError) as error:
-                fault = fault_of(error)
-                if fault.report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
-                    finish: Finish = "length" if fault.report.meaning == "cut" else "stop"
-                    return Answer(fault.report.generated, finish, model=self._model)
-                if not self._has_less(call, fault, error):
-                    if call.suspicious is not None and fault.report.status in _REFUSED:
+                report = retries.fault_of(error).report
+                if report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
+                    is_cut = report.meaning == "cut"
+                    return Answer(report.generated, "length" if is_cut else "stop", model=self._model)
+                if not self._has_less(call, error):
+                    if call.suspicious is not None and report.status in _REFUSED:
                         raise call.suspicious from None
                     raise
 
-    def _has_less(self, call: "_Call", fault: Fault, error: Exception) -> bool:
-        """Leave out what a fault may mean; return whether there is anything."""
-        report, known = fault.report, call.capabilities
+    def _has_less(self, call: "_Call", error: Exception) -> bool:
+        """Leave out what an error may mean; return whether there is anything."""
+        known, fault = call.capabilities, retries.fault_of(error)
+        report, is_500 = fault.report, fault.report.status == HTTPStatus.INTERNAL_SERVER_ERROR
         is_limited = report.status == HTTPStatus.TOO_MANY_REQUESTS and call.limits.service_tier == "flex"
         if is_limited and _BUSY_TIER.search(report.text):
             if not self._has_reported_tier:
@@ -245,55 +218,54 @@ class HostedClient:
             self._has_reported_tier = True
             call.limits = replace(call.limits, service_tier=None)
             return True
-        option = _refused_option(report, self._request(call))
-        if option is not None and self._try(call, known.without(option), report):
-            return True
-        if report.status in _REFUSED and not fault.wait and self._may_be_the_schema(call, report):
+        if (option := _refused_option(report, self._request(call))) is not None:
+            without = known.omitted - {option.replaces} | {option.name}
+            if self._try(call, replace(known, omitted=without), is_500=is_500):
+                return True
+        is_refusal = report.status in _REFUSED and report.meaning == "other"
+        if is_refusal and not fault.wait and self._may_be_the_schema(call, report):
             call.suspicious, call.before = error, known
-            call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
+            call.is_after_fault |= is_500
             call.capabilities = replace(known, omitted=known.omitted | {"json_object"})
             return True
         if call.suspicious is not None and known.answer_format == "plain":  # in vain
             call.capabilities = known.with_format(call.before)
             call.may_be_the_schema = report.status not in _REFUSED
-        return self._guess(call, report)
+        return is_refusal and _UNKNOWN.search(report.text) is not None and self._guess(call, is_500=is_500)
 
     def _may_be_the_schema(self, call: "_Call", report: Report) -> bool:
         """Whether a refusal in whatever words may mean the schema: no such request was answered before."""
         known = call.capabilities
-        if report.meaning != "other" or _TOO_HIGH.search(report.text) or known.answer_format == "plain":
+        if call.schema is None or known.answer_format == "plain" or self._has_answered_format:
             return False
-        if call.schema is None or call.suspicious is not None or not call.may_be_the_schema:
+        if call.suspicious is not None or not call.may_be_the_schema or _TOO_HIGH.search(report.text):
             return False
-        if self._has_answered_format or report.status != HTTPStatus.INTERNAL_SERVER_ERROR:
-            return not self._has_answered_format
+        if report.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            return True
         # A 500 passes, as a rule. Where the server has answered by a schema before, it is retried as it is;
         # so is the one that would confirm a doubt, once.
         is_to_confirm = known.is_doubtful and not call.is_confirmed and call.budget.retries_left > 0
         call.is_confirmed = True
         return not known.has_answered_format and not is_to_confirm
 
-    def _guess(self, call: "_Call", report: Report) -> bool:
-        """Leave out what a report may mean that does not name it: each option alone, then more and more."""
-        if report.status not in _REFUSED or report.meaning != "other" or not _UNKNOWN.search(report.text):
-            return False
+    def _guess(self, call: "_Call", *, is_500: bool) -> bool:
+        """Leave out what an unnamed option may be: each alone, then more and more; return whether it does."""
         known = call.capabilities
         base = replace(known, omitted=known.omitted - {*call.guess})
         names = [option.name for option in _present(self._request(call, base)) if option.is_optional]
         names.sort(key=lambda name: name not in call.returned)
         for guess in (*([name] for name in names), *(names[:count] for count in range(2, len(names) + 1))):
-            if self._try(call, replace(base, omitted=base.omitted | {*guess}), report):
+            if self._try(call, replace(base, omitted=base.omitted | {*guess}), is_500=is_500):
                 call.guess = guess
                 return True
         return False
 
-    def _try(self, call: "_Call", reduced: ServerCapabilities, report: Report) -> bool:
+    def _try(self, call: "_Call", reduced: ServerCapabilities, *, is_500: bool) -> bool:
         """Go on with `reduced`, unless the same was asked already; return whether it does."""
         if self._request(call, reduced) in call.sent:
             return False
         # Templates that know no system role fail with a 500, in words that nothing else has.
-        is_about_system = "system" in reduced.omitted - call.capabilities.omitted
-        call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR and not is_about_system
+        call.is_after_fault |= is_500 and "system" not in reduced.omitted - call.capabilities.omitted
         call.capabilities = reduced
         return True
 
@@ -312,7 +284,7 @@ class HostedClient:
         if self._has_answered_format and current.answer_format == "plain":  # another call has had an answer
             current = replace(current.with_format(first), is_doubtful=False)
         self._capabilities = known.updated(first, current)
-        self._store.learn(server_of(self._base_url), self._model, first, current)
+        self._store.learn(server.server_of(self._base_url), self._model, first, current)
         refused, was_refused = (each.omitted - each.doubted for each in (self._capabilities, known))
         for option in _OPTIONS:
             if option.notice and option.name in refused - was_refused:
@@ -325,8 +297,6 @@ class HostedClient:
 
     async def _ask(self, call: "_Call") -> Answer:
         """Send the request once; raises the SDK's errors, TimeoutError, or InvalidResponseError."""
-        import httpx2
-
         streamed, media_type = StreamedAnswer(self._on_text), ""
         fault: Exception | None = None
         seconds = min(call.limits.timeout, call.budget.policy.seconds)
@@ -366,8 +336,6 @@ class HostedClient:
 
     async def models(self) -> Mapping[str, date | None]:
         """Return the models the server offers, sorted, and when each is shut down; raises ModelError."""
-        import openai
-
         try:
             async with asyncio.timeout(_LIST_SECONDS):
                 raw = await self._sdk.models.with_raw_response.list()
@@ -377,15 +345,9 @@ class HostedClient:
         raise self._error(fault, Usage())
 
     def _error(self, fault: BaseException, wasted: Usage) -> ModelError:
-        error = model_error(
-            fault,
-            host_of(self._base_url),
-            self._model,
-            self._key_hint,
-            self._server.unreached,
-            secrets_of(self._base_url, self._sdk.api_key),
-            proxy_of(self._base_url),
-        )
+        address, secrets = self._base_url, server.secrets_of(self._base_url, self._sdk.api_key)
+        host, proxy, unreached = server.host_of(address), server.proxy_of(address), self._server.unreached
+        error = retries.model_error(fault, host, self._model, self._key_hint, unreached, secrets, proxy)
         error.usage = None if wasted == Usage() else wasted
         return error
 
@@ -395,31 +357,26 @@ class HostedClient:
 
 
 def open_sdk(
-    address: str, api_key: str | None, *, insecure: bool, transport: "httpx2.AsyncBaseTransport | None" = None
-) -> "openai.AsyncOpenAI":
+    address: str, api_key: str | None, *, insecure: bool, transport: httpx2.AsyncBaseTransport | None = None
+) -> openai.AsyncOpenAI:
     """Return the SDK's client, which retries nothing and follows no redirects; raises as `HostedClient`."""
-    check_address(address)
-    key = check_header(KEY_VARIABLE, api_key or "") or "no-key"  # the SDK wants one; some servers take any
-    proxy_of(address)
-    import httpx2
-
-    if is_open(address):
+    server.check_address(address)
+    key = server.check_header(server.KEY_VARIABLE, api_key or "") or "no-key"  # some servers take any
+    server.proxy_of(address)
+    if is_open := server.is_open(address):
         if not insecure:
             raise SettingsError(
-                f"{host_of(address)}: plain http to another machine shows key and text to everyone on the "
-                "way: use https, or allow it with --insecure"
+                f"{server.host_of(address)}: plain http to another machine shows key and text to everyone on "
+                "the way: use https, or allow it with --insecure"
             )
-        _log.warning("%s: plain http: key and text can be read on the way", host_of(address))
-    import openai
-
+        _log.warning("%s: plain http: key and text can be read on the way", server.host_of(address))
     url = httpx2.URL(address)
-    is_plain_here = url.scheme == "http" and not is_open(address)
     try:
         # A client of our own, for the SDK's would follow a redirect, and take the text and within a host the
         # key wherever it leads; and it would send what goes to this machine through a proxy.
         http_client = openai.DefaultAsyncHttpxClient(
             follow_redirects=False,
-            trust_env=not is_plain_here,
+            trust_env=url.scheme != "http" or is_open,
             transport=transport,
             headers={"Accept-Encoding": "gzip, deflate"},
             event_hooks={"response": [_bound_body]},
@@ -434,29 +391,21 @@ def open_sdk(
     if len(dict(fields)) < len(fields):
         raise SettingsError("the server's address has a field twice behind the '?': write it once")
     sdk = openai.AsyncOpenAI(
-        api_key=key,
-        base_url=base_url,
-        default_query=dict(fields),
-        max_retries=0,
-        http_client=http_client,
+        api_key=key, base_url=base_url, default_query=dict(fields), max_retries=0, http_client=http_client
     )
     is_openai = f".{url.host}".endswith(".api.openai.com")
     # The SDK would send them to any server.
     for attribute, name in (("organization", "OPENAI_ORG_ID"), ("project", "OPENAI_PROJECT_ID")):
-        setattr(sdk, attribute, (is_openai and check_header(name, os.environ.get(name, ""))) or None)
+        value = server.check_header(name, os.environ.get(name, "")) if is_openai else ""
+        setattr(sdk, attribute, value or None)
     headers = [(name, text if isinstance(text, str) else "") for name, text in sdk.default_headers.items()]
     if not all(_HEADER.fullmatch(name) and text.isascii() and text.isprintable() for name, text in headers):
         raise SettingsError("OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII")
     return sdk
 
 
-_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-
-
-async def _bound_body(response: "httpx2.Response") -> None:
+async def _bound_body(response: httpx2.Response) -> None:
     """Let no body take more memory than its limit, however small it is compressed."""
-    import httpx2
-
     if not isinstance(response.stream, httpx2.AsyncByteStream):
         return
     body = response.stream
@@ -475,9 +424,6 @@ async def _bound_body(response: "httpx2.Response") -> None:
             await body.aclose()
 
     response.stream = Bounded()
-
-
-FILE_TYPE = "application/binary"  # what the SDK asks for when it downloads a file
 
 
 def chat_request(
@@ -510,12 +456,6 @@ def chat_request(
     if stream and "stream" not in omitted:
         request |= {"stream": True, "stream_options": {"include_usage": True}}
     return {name: value for name, value in request.items() if name not in omitted}
-
-
-_MARKS: Mapping[str, Mapping[str, Any]] = {
-    "prompt_cache_breakpoint": {"prompt_cache_breakpoint": {"mode": "explicit"}},
-    "cache_control": {"cache_control": {"type": "ephemeral"}},
-}
 
 
 def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> dict[str, Any]:
@@ -566,12 +506,6 @@ class _Option:
 
 _OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
 
-_REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # what servers answer to what they do not support
-_TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
-_BUSY_TIER = re.compile(SERVERS["unnamed"]["busy_tier"], re.IGNORECASE)
-_REFUSAL = re.compile(SERVERS["unnamed"]["refusal"], re.IGNORECASE)
-_UNKNOWN = re.compile(SERVERS["unnamed"]["parameter"], re.IGNORECASE)
-
 
 def _present(request: Mapping[str, Any]) -> list[_Option]:
     """Return what a server may refuse of `request`."""
@@ -607,7 +541,7 @@ class _Call:
     messages: Sequence[Message]
     schema: Schema | None
     limits: Limits
-    budget: RetryBudget
+    budget: retries.RetryBudget
     first: ServerCapabilities  # what was known of the server
     capabilities: ServerCapabilities  # what to ask with
     returned: AbstractSet[str]  # what was left out before, and is sent again to see whether it may be

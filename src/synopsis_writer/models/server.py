@@ -1,9 +1,9 @@
 """Addresses and keys of servers: what is safe to send where."""
 
 import base64
+import contextlib
 import importlib.util
 import ipaddress
-import queue
 import sys
 import threading
 import urllib.request
@@ -14,6 +14,11 @@ from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 from synopsis_writer.errors import SettingsError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
+KEY_VARIABLE, SERVICE = "OPENAI_API_KEY", "synopsis-writer"  # of the environment, and of the keyring
+CAPABILITIES_FILE = "dialects.json"  # what servers accept
+_QUOTES = frozenset("\"'`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a")
+# A locked keyring asks for its password: a person needs a minute for that, without one it never answers.
+_PERSON_SECONDS, _UNATTENDED_SECONDS = 60.0, 5.0
 _NOT_A_URL = "the server's address is not an http(s) URL: write base_url as in http://localhost:8000/v1"
 
 
@@ -47,12 +52,11 @@ def check_address(address: str) -> None:
     """Raise SettingsError unless `address` is an http(s) URL."""
     import httpx2
 
-    try:
-        httpx2.URL(address)
-    except (ValueError, httpx2.InvalidURL):
-        raise SettingsError(_NOT_A_URL) from None
-    if not _names_host(address) or not address.lower().startswith(("http:", "https:")):
-        raise SettingsError(_NOT_A_URL)
+    is_http = address.lower().startswith(("http:", "https:"))
+    with contextlib.suppress(ValueError, httpx2.InvalidURL):
+        if is_http and _names_host(address) and httpx2.URL(address):
+            return
+    raise SettingsError(_NOT_A_URL)
 
 
 def _names_host(address: str) -> bool:
@@ -66,21 +70,15 @@ def _names_host(address: str) -> bool:
 def check_header(name: str, value: str) -> str:
     """Return what the variable `name` has for a header, without blanks around it; raises SettingsError."""
     value = value.strip()
-    if any(char in value for char in _QUOTES):
+    if _QUOTES & {*value}:
         raise SettingsError(f"{name} has quotes in it: set it without them")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise SettingsError(f"{name} holds a character that cannot be sent: copy it again")
     return value
 
 
-_QUOTES = "\"'`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
-
-
 def proxy_of(address: str) -> str:
-    """Return host and port of the proxy in the environment for an address, empty for none.
-
-    Raises SettingsError if the proxy's address is not one.
-    """
+    """Return host and port of the environment's proxy for an address, if any; raises SettingsError."""
     parts = _split(address)
     host = parts.hostname or ""
     if (parts.scheme == "http" and is_loopback(host)) or urllib.request.proxy_bypass(host_of(address)):
@@ -116,13 +114,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-SERVICE = "synopsis-writer"
-
-# A locked keyring asks for its password: a person needs a minute for that, without one it never answers.
-_PERSON_SECONDS, _UNATTENDED_SECONDS = 60.0, 5.0
-
-
 @dataclass(frozen=True)
 class ApiKey:
     """A key, or why there is none; its text form never holds the key."""
@@ -140,19 +131,18 @@ def look_up_key(host: str, environment: Mapping[str, str]) -> ApiKey:
         return ApiKey(value)
     if importlib.util.find_spec("keyring") is None:
         return ApiKey()
-    answers: queue.SimpleQueue[ApiKey] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answers.put(_from_keyring(host)), daemon=True).start()
+    keys = [ApiKey(hint="the keyring did not answer: it may be locked")]
+
+    def ask() -> None:
+        try:
+            import keyring
+
+            keys.append(ApiKey(keyring.get_password(SERVICE, host) or None))
+        except Exception as error:  # noqa: BLE001 - a backend is anyone's code, and may raise anything
+            keys.append(ApiKey(hint=f"the keyring cannot be read: {type(error).__name__}"))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
     is_attended = sys.stdin is not None and sys.stdin.isatty()
-    try:
-        return answers.get(timeout=_PERSON_SECONDS if is_attended else _UNATTENDED_SECONDS)
-    except queue.Empty:
-        return ApiKey(hint="the keyring did not answer: it may be locked")
-
-
-def _from_keyring(host: str) -> ApiKey:
-    try:
-        import keyring
-
-        return ApiKey(keyring.get_password(SERVICE, host) or None)
-    except Exception as error:  # noqa: BLE001 - a backend is anyone's code, and may raise anything
-        return ApiKey(hint=f"the keyring cannot be read: {type(error).__name__}")
+    thread.join(_PERSON_SECONDS if is_attended else _UNATTENDED_SECONDS)
+    return keys[-1]

@@ -27,12 +27,12 @@ from synopsis_writer.errors import (
     os_reason,
 )
 from synopsis_writer.log import BATCH
-from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request, open_sdk
+from synopsis_writer.models.hosted import CapabilityStore, chat_request, open_sdk
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
 from synopsis_writer.models.pricing import HostedPricer, load_prices
 from synopsis_writer.models.resolve import ADDRESS, SERVERS, ResolvedModel, limits_of, resolve_model
 from synopsis_writer.models.retry import RetryPolicy
-from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
+from synopsis_writer.models.server import CAPABILITIES_FILE, DEFAULT_BASE_URL, host_of, look_up_key, server_of
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.provider.api import (
     LIMITS,
