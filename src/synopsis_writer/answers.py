@@ -27,166 +27,12 @@ _MARK = re.compile(
 )
 _MOST_DIGITS = 300  # of a whole number; Python reads no 4,300
 _MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
-
-
-def without_thoughts(text: str, *, is_cut: bool) -> str:
-    """Return an answer without its model's thoughts; marks of thoughts inside a JSON object do not count.
-
-    `is_cut` says that it is not whole, or not yet: then thoughts that do not end hold no answer. In a whole
-    one they do where nothing else does.
-    """
-    marks = _marks(text)
-    outside, start, is_open = "", 0, False
-    for mark in marks:
-        is_close = mark["close"] is not None
-        if is_close and not is_open:
-            outside = ""  # thoughts without their opening mark
-        elif not is_open:
-            outside += text[start : mark.start()]
-        if is_close or not is_open:
-            start = mark.end()
-        is_open = not is_close
-    rest = text[start:]
-    if is_open:
-        return outside if is_cut or "{" in outside else rest
-    if "{" in rest or not marks:
-        return rest
-    if "{" in outside:
-        return outside
-    return rest if rest.strip() or is_cut or "{" not in text else text
-
-
-def _marks(text: str) -> list[re.Match[str]]:
-    marks, end, failures = [], 0, 0  # objects are read up to `end`
-    for mark in _MARK.finditer(text):
-        while failures < _MOST_FAILURES and (start := text.find("{", end, mark.start())) >= 0:
-            try:
-                _, end = _read(text, start)
-            except _BrokenJsonError:
-                end = start + 1
-                failures += 1
-        if mark.start() >= end:
-            marks.append(mark)
-            end = mark.end()
-    return marks
-
-
-def _whole_number(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
-
-
-def read_json(data: bytes | bytearray | str) -> Any:
-    """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply.
-
-    Bytes that are no UTF-8 are read as Windows' letters, or replaced if others are UTF-8. A whole number of
-    more than 300 digits, which Python refuses to read if it has thousands, is approximate, maybe infinite.
-    """
-    try:
-        try:
-            return json.loads(data, parse_int=_whole_number)
-        except UnicodeDecodeError:
-            if isinstance(data, str):
-                raise
-            text = bytes(data).decode("utf-8", "replace")
-            if {char for char in text if not char.isascii()} == {"\ufffd"}:
-                text = bytes(data).decode("cp1252", "replace")
-            return json.loads(text, parse_int=_whole_number)
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
-
-
-@dataclass(frozen=True)
-class JsonObject:
-    """A JSON object in an answer."""
-
-    source: str  # its text; of a broken one, all that may belong to it
-    data: dict[str, Any] | None  # what it holds; None where it is broken
-    problem: str = ""  # where it breaks, in one line; empty otherwise
-
-
+_DEEPEST = 20
+_NEAR = 20  # letters shown on both sides of the place where the JSON breaks
 # An object begins so; `{kein JSON}` does not.
 _START = re.compile(r"\{(?=[\s\ufeff\u200b]*(?:[\"'“„«»`,#}/]|[^\W\d]\w*\s*[:=]|\Z))")
-_DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
-
-
-def find_objects(answer: str) -> list[JsonObject]:
-    """Return the outermost JSON objects of an answer, in order; none that is inside a broken one."""
-    text = _unquoted(answer)
-    objects: list[JsonObject] = []
-    end = failures = 0
-    while failures < _MOST_FAILURES and (begun := _START.search(text, end)):
-        start = begun.start()
-        try:
-            data, end = _read(text, start)
-        except _BrokenJsonError as error:
-            failures += 1
-            end = _end_of_broken(text, start)
-            objects.append(JsonObject(text[start:end], None, _problem(text, error)))
-        else:
-            objects.append(JsonObject(text[start:end], data))
-    return objects
-
-
-def is_closed(answer: str) -> bool:
-    """Whether the last JSON object of an answer is whole."""
-    objects = [each for each in find_objects(answer) if each.data != {}]
-    return bool(objects) and objects[-1].data is not None
-
-
-def _unquoted(answer: str) -> str:
-    """Return the text of an answer that was encoded twice; any other as it is."""
-    text = answer.strip()
-    text = f'"{text}"' if re.match(r"\{(\s|\\[nt])*\\\"", text) else text
-    try:
-        return str(_DECODER.raw_decode(text)[0]) if text.startswith('"') else answer
-    except ValueError:
-        return answer
-
-
 _BORDER = re.compile(r"[{}]|\n(?=```|\{)")
-
-
-def _end_of_broken(text: str, start: int) -> int:
-    """Return where its braces are closed, a code fence follows, or an object begins a line."""
-    depth = 0
-    for border in _BORDER.finditer(text, start):
-        if border[0] == "\n":
-            return border.start()
-        depth += 1 if border[0] == "{" else -1
-        if not depth:
-            return border.end()
-    return len(text)
-
-
-_NEAR = 20  # letters shown on both sides of the place
 _CUT = re.compile(r"[\"'“„]?[\w .+-]*[\"'”“]?[\s`]*")
-
-
-def _problem(text: str, error: "_BrokenJsonError") -> str:
-    at = error.at
-    if _CUT.fullmatch(text, at):
-        return "the JSON is cut off"
-    near = " ".join(text[max(0, at - _NEAR) : at + _NEAR].split())
-    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-    return f"the JSON breaks at line {line}, column {column}, near …{near}…{error.hint}"
-
-
-class _BrokenJsonError(ValueError):
-    def __init__(self, at: int, hint: str = "") -> None:
-        super().__init__(at)
-        self.at, self.hint = at, hint
-
-
-def _read(text: str, start: int) -> tuple[dict[str, Any], int]:
-    """Return the object that begins at `start`, and where it ends; raises _BrokenJsonError."""
-    try:
-        data, end = _DECODER.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        reader = _Reader(text, start)
-        data, end = reader.read_object(0), reader.at
-    return data, end
-
-
 _SKIP = r"(?:[\s\ufeff\u200b]|(?://|#)[^\n]*+|/\*.*?\*/)*+"
 _BLANK = re.compile(_SKIP, re.DOTALL)
 _QUOTED_KEY = r"[\"'“„]([^\"'“”„\n{}\[\]]{1,60})[\"'”“]"
@@ -213,7 +59,134 @@ _AFTER_ITEM = {
 # not been one of several: JavaScript's `"" + "…"`, Python's `"""`.
 _ELSEWHERE = re.compile(r"\s*:|(?:\s*[,+]\s*|\s+)[\"']|\"(?!\s*[,}\]]|\s*\Z)")
 _HINT = ': write a straight quote inside a text as \\"'
-_DEEPEST = 20
+
+
+def without_thoughts(text: str, *, is_cut: bool) -> str:
+    """Return an answer without its model's thoughts; marks of thoughts inside a JSON object do not count.
+
+    In a whole answer thoughts that do not end are the answer where there is nothing else, not in one that is
+    cut.
+    """
+    outside, start, is_open = "", 0, False
+    end = failures = 0  # marks and objects are read up to `end`
+    for mark in _MARK.finditer(text):
+        while failures < _MOST_FAILURES and (begun := text.find("{", end, mark.start())) >= 0:
+            try:
+                _, end = _read(text, begun)
+            except json.JSONDecodeError:
+                end = begun + 1
+                failures += 1
+        if mark.start() < end:
+            continue
+        end, is_close = mark.end(), mark["close"] is not None
+        if not is_open:  # a closing mark ends thoughts without their opening one
+            outside = "" if is_close else outside + text[start : mark.start()]
+        start = end if is_close or not is_open else start
+        is_open = not is_close
+    rest = text[start:]
+    if is_open:
+        return outside if is_cut or "{" in outside else rest
+    if "{" in rest or not start:
+        return rest
+    if "{" in outside:
+        return outside
+    return rest if rest.strip() or is_cut or "{" not in text else text
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
+
+
+def read_json(data: bytes | bytearray | str) -> Any:
+    """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply.
+
+    Bytes that are no UTF-8 are read as Windows' letters, or replaced if others are UTF-8. A whole number of
+    more than 300 digits is approximate, maybe infinite.
+    """
+    try:
+        try:
+            return json.loads(data, parse_int=_whole_number)
+        except UnicodeDecodeError:
+            if isinstance(data, str):
+                raise
+            text = bytes(data).decode("utf-8", "replace")
+            if {char for char in text if not char.isascii()} == {"\ufffd"}:
+                text = bytes(data).decode("cp1252", "replace")
+            return json.loads(text, parse_int=_whole_number)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+@dataclass(frozen=True)
+class JsonObject:
+    """A JSON object in an answer."""
+
+    source: str  # its text; of a broken one, all that may belong to it
+    data: dict[str, Any] | None  # what it holds; None where it is broken
+    problem: str = ""  # where it breaks, in one line; empty otherwise
+
+
+def find_objects(answer: str) -> list[JsonObject]:
+    """Return the outermost JSON objects of an answer, in order; none that is inside a broken one."""
+    text = _unquoted(answer)
+    objects: list[JsonObject] = []
+    end = failures = 0
+    while failures < _MOST_FAILURES and (begun := _START.search(text, end)):
+        start = begun.start()
+        try:
+            data, end = _read(text, start)
+        except json.JSONDecodeError as error:
+            failures += 1
+            end, problem = _end_of_broken(text, start), "the JSON is cut off"
+            if not _CUT.fullmatch(text, error.pos):
+                near = " ".join(text[max(0, error.pos - _NEAR) : error.pos + _NEAR].split())
+                index = f"line {error.lineno}, column {error.colno}"
+                problem = f"the JSON breaks at {index}, near …{near}…{error.msg}"
+            objects.append(JsonObject(text[start:end], None, problem))
+        else:
+            objects.append(JsonObject(text[start:end], data))
+    return objects
+
+
+def is_closed(answer: str) -> bool:
+    """Whether the last JSON object of an answer is whole."""
+    objects = [each for each in find_objects(answer) if each.data != {}]
+    return bool(objects) and objects[-1].data is not None
+
+
+def _unquoted(answer: str) -> str:
+    """Return the text of an answer that was encoded twice; any other as it is."""
+    text = answer.strip()
+    text = f'"{text}"' if re.match(r"\{(\s|\\[nt])*\\\"", text) else text
+    try:
+        return str(_DECODER.raw_decode(text)[0]) if text.startswith('"') else answer
+    except ValueError:
+        return answer
+
+
+def _end_of_broken(text: str, start: int) -> int:
+    """Return where its braces are closed, a code fence follows, or an object begins a line."""
+    depth = 0
+    for border in _BORDER.finditer(text, start):
+        if border[0] == "\n":
+            return border.start()
+        depth += 1 if border[0] == "{" else -1
+        if not depth:
+            return border.end()
+    return len(text)
+
+
+def _read(text: str, start: int) -> tuple[dict[str, Any], int]:
+    """Return the object that begins at `start`, and where it ends; raises JSONDecodeError."""
+    try:
+        data, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        reader = _Reader(text, start)
+        data, end = reader.read_object(0), reader.at
+    return data, end
 
 
 class _Reader:
@@ -226,16 +199,16 @@ class _Reader:
     def __init__(self, text: str, at: int) -> None:
         self.text, self.at = text, at
 
+    def _broken(self, at: int, hint: str = "") -> json.JSONDecodeError:
+        return json.JSONDecodeError(hint, self.text, at)
+
     def read_object(self, depth: int) -> dict[str, Any]:
-        """Read the object that begins here; raises _BrokenJsonError."""
-        if depth > _DEEPEST:
-            raise _BrokenJsonError(self.at)
+        """Read the object that begins here; raises JSONDecodeError."""
         self.at += 1
         data = {}
         while not self._take("}", after=","):
-            key = _KEY.match(self.text, self.at)
-            if key is None:
-                raise _BrokenJsonError(self.at)
+            if (key := _KEY.match(self.text, self.at)) is None:
+                raise self._broken(self.at)
             self.at = key.end()
             data[key[1] or key[2]] = self._value(depth, _AFTER_VALUE if key[1] else _AFTER_BARE)
         return data
@@ -244,9 +217,9 @@ class _Reader:
         """Read a value; `after` is what may follow a string, None in an array."""
         self._take("")
         if depth > _DEEPEST:
-            raise _BrokenJsonError(self.at)
+            raise self._broken(self.at)
         char = self.text[self.at : self.at + 1]
-        if char == "{":
+        if char == "{" and depth < _DEEPEST:
             return self.read_object(depth + 1)
         if char == "[":
             self.at += 1
@@ -256,9 +229,8 @@ class _Reader:
             return items
         if char in _CLOSING:
             return self._string(char, after)
-        scalar = _SCALAR.match(self.text, self.at)
-        if scalar is None:
-            raise _BrokenJsonError(self.at)
+        if (scalar := _SCALAR.match(self.text, self.at)) is None:
+            raise self._broken(self.at)
         self.at = scalar.end()
         return _NAMED.get(scalar[1].lower()) if scalar[1] else json.loads(scalar[0])
 
@@ -282,12 +254,12 @@ class _Reader:
             start = token.end()
             if char.startswith("\\"):
                 if not token[1] and char[1].isalnum() and char[1] not in _ESCAPED:
-                    raise _BrokenJsonError(token.start())
+                    raise self._broken(token.start())
                 parts.append(chr(int(token[1], 16)) if token[1] else _ESCAPED.get(char[1], char[1]))
                 continue
             if char in _CLOSING[quote] and ends.match(self.text, start):
                 if quote == '"' and len(inner) % 2:
-                    raise _BrokenJsonError(inner[0], _HINT)
+                    raise self._broken(inner[0], _HINT)
                 self.at = start
                 return join_surrogates("".join(parts))
             parts.append(char)
@@ -298,9 +270,9 @@ class _Reader:
             elif char == quote:
                 is_elsewhere = _ELSEWHERE.match(self.text, start)
                 if is_elsewhere or after is None:
-                    raise _BrokenJsonError(token.start(), "" if is_elsewhere else _HINT)
+                    raise self._broken(token.start(), "" if is_elsewhere else _HINT)
                 inner.append(token.start())
-        raise _BrokenJsonError(inner[0], _HINT) if len(inner) % 2 else _BrokenJsonError(len(self.text))
+        raise self._broken(inner[0], _HINT) if len(inner) % 2 else self._broken(len(self.text))
 
 
 def parts_so_far(answer: str) -> tuple[str, list[str]]:
