@@ -22,6 +22,16 @@ from synopsis_writer.models.responses import StreamedAnswer, read_usage
 from synopsis_writer.storage.files import open_input
 from synopsis_writer.usage import Usage
 
+Chunk = dict[str, Any]
+
+_MOST_BYTES = 10**12
+_HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
+_TEMPLATE_KEY = b"tokenizer.chat_template"
+_LONGEST_SOCKET = 100  # characters of a socket's name, which systems limit to 104 or 108
+# A small model that has lost the thread never closes a string or a list: the grammar closes it.
+_MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
+_MOST_OTHER_CHARACTERS, _MOST_ITEMS = 1500, 14
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -31,9 +41,6 @@ class Completion:
     finish: Finish = "stop"  # `length` when the tokens or the context ran out
     logprobs: tuple[float, ...] = ()  # natural, of each token but the end token; empty unless asked for
     usage: Usage = field(default_factory=Usage)  # of several of one prompt only the first counts the prompt
-
-
-Chunk = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,7 @@ class Engine:
                 f"{n} completions asked of an engine with {self._slots} slots: open it with more"
             )
         request: dict[str, Any] = {"prompt": prompt, "n": n, "max_tokens": max_tokens, "seed": seed}
-        request |= asdict(sampling or Sampling())
-        if grammar:
-            request["grammar"] = grammar
-        if logprobs:
-            request["n_probs"] = 1
+        request |= asdict(sampling or Sampling()) | {"grammar": grammar, "n_probs": int(logprobs)}
         chunks = await self.run("handle_completions", request, timeout)
         return [completion(chunks, index) for index in range(n)]
 
@@ -107,9 +110,7 @@ class Engine:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
         if self._server is None:
             raise EngineError(f"{self.name}: the engine is closed: open a new one")
-        handle = getattr(self._server, method)
-        stop = threading.Event()
-        loop = asyncio.get_running_loop()
+        handle, loop, stop = getattr(self._server, method), asyncio.get_running_loop(), threading.Event()
         chunks: list[Chunk] = []
         last_chunk_at = time.monotonic()
 
@@ -133,17 +134,17 @@ class Engine:
                     )
         finally:
             stop.set()
+        fault: object = work.exception()
         refused = next((chunk["error"].get("message", "") for chunk in chunks if "error" in chunk), None)
-        reason = "" if chunks else "gave no answer: try again"
+        if chunks and not self._closed.is_set() and fault is None and refused is None:
+            return chunks
+        words = " ".join(str(refused if fault is None else fault).split())[:300]
+        reason = "gave no answer: try again" if refused is None else f"refused the request: {words}"
         if self._closed.is_set():
             reason = "was closed while it answered"
-        elif (fault := work.exception()) is not None:
-            reason = f"failed: {' '.join(str(fault).split())[:300]}"
-        elif refused is not None:
-            reason = f"refused the request: {' '.join(str(refused).split())[:300]}"
-        if reason:
-            raise EngineError(f"{self.name}: the engine {reason}") from work.exception()
-        return chunks
+        elif fault is not None:
+            reason = f"failed: {words}"
+        raise EngineError(f"{self.name}: the engine {reason}") from work.exception()
 
 
 class EmbeddedClient:
@@ -165,10 +166,7 @@ class EmbeddedClient:
         return self._engine.name
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
-        """Answer `messages`, with `schema` enforced by a grammar.
-
-        Raises EngineError if the engine refuses the request, or is silent for `limits.timeout` seconds.
-        """
+        """Answer `messages`, with `schema` enforced by a grammar; EngineError if refused, or silent."""
         request: dict[str, Any] = {
             "messages": [asdict(message) for message in messages],
             "max_tokens": limits.max_tokens,
@@ -198,12 +196,6 @@ class EmbeddedClient:
         self._engine.close()
 
 
-# A small model that has lost the thread never closes a string or a list: the grammar closes it.
-_MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
-_MOST_OTHER_CHARACTERS = 1500
-_MOST_ITEMS = 14
-
-
 def bounded(node: Any, field: str = "") -> Any:
     """Return a copy of a JSON schema in which every string and every list has a maximum length."""
     if isinstance(node, list):
@@ -218,11 +210,6 @@ def bounded(node: Any, field: str = "") -> Any:
     return copy
 
 
-_MOST_BYTES = 10**12
-_HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
-_TEMPLATE_KEY = b"tokenizer.chat_template"
-
-
 def _holds_chat_template(path: Path) -> bool:
     """Return whether the header names a chat template; raise EngineError unless `path` is a GGUF file."""
     try:
@@ -233,9 +220,6 @@ def _holds_chat_template(path: Path) -> bool:
     except FileError as error:
         fix = ": name a GGUF file you can read" if isinstance(error.__cause__, OSError) else ""
         raise EngineError(f"model {error}{fix}") from error
-
-
-_LONGEST_SOCKET = 100  # characters of a socket's name, which systems limit to 104 or 108
 
 
 def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> Any:
@@ -280,21 +264,15 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
 
 def completion(chunks: Sequence[Chunk], index: int) -> Completion:
     """Return one of the completions of a call, by its index."""
-    chunks = [chunk for chunk in chunks if any(choice["index"] == index for choice in _choices([chunk]))]
-    choices = _choices(chunks)
+    found = [
+        (chunk, choice) for chunk in chunks for choice in chunk.get("choices", ()) if choice["index"] == index
+    ]
+    choices = [choice for _, choice in found]
     tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
     logprobs = tuple(token["logprob"] for token in tokens if token["token"])
-    counted = (chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage"))
+    counted = (chunk["usage"] for chunk, _ in reversed(found) if chunk.get("usage"))
     usage = read_usage(next(counted, None))  # the last is the whole
     usage = usage if index == 0 else Usage(completion_tokens=usage.completion_tokens)
-    return Completion("".join(choice["text"] for choice in choices), _finish(choices), logprobs, usage)
-
-
-def _choices(chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
-    return [choice for chunk in chunks for choice in chunk.get("choices", ())]
-
-
-def _finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
-    """Return why a streamed answer ended; one that just stops was truncated."""
     reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    return "stop" if reasons and reasons[-1] == "stop" else "length"
+    finish: Finish = "stop" if reasons[-1:] == ["stop"] else "length"  # one that just stops was truncated
+    return Completion("".join(choice["text"] for choice in choices), finish, logprobs, usage)
