@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 # of the bytes is a fifth more than they need. Bytes, for other scripts have fewer letters a token.
 _BYTES_A_TOKEN = 3
 _TOKENS_A_TURN = 8  # what a chat template puts around a message
+_ANSWER_TOKENS = 900  # of an answer, about: a synopsis has 350 words
+_MINUTE, _LONG_WAIT = 60.0, 1.0  # seconds: a shorter wait is not worth a line
 
 
 class Budget:
@@ -42,8 +44,7 @@ class Budget:
     ) -> None:
         self.amount, self.tokens = amount, tokens
         self.spent = spent or Spent()  # up to now, on answered calls alone
-        # A sum and the unpriced calls, for a file of requests reserves for thousands of calls.
-        self._reserved, self._unpriced = Spent(), 0
+        self._reserved = Spent()  # the sum, for a file of requests reserves for thousands of calls
         for worst in reserved:
             self._reserve(worst, 1)
         if amount is not None and self.spent.cost is None:
@@ -59,14 +60,14 @@ class Budget:
 
     def reserve(self, worst: Spent) -> None:
         """Reserve `worst` for a call about to be made; raises BudgetSpentError if it could pass a bound."""
-        parts = (self.spent, replace(self._reserved, cost=None) if self._unpriced else self._reserved, worst)
-        after, sums, flag = sum(parts, Spent()), list[str](), "--budget"
-        if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
-            amounts = (self.amount, *(part.cost.amount for part in parts if part.cost is not None))
-            sums = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts]
-        elif self.tokens is not None and after.tokens > self.tokens:
-            counts = (self.tokens, *(part.tokens for part in parts))
-            sums, flag = [f"{count} tokens" for count in counts], "--max-tokens-total"
+        parts = (self.spent, self._reserved, worst)
+        counts, costs = [part.tokens for part in parts], [part.cost or NO_COST for part in parts]
+        after, sums, flag = sum(costs, NO_COST), list[str](), "--budget"
+        if self.amount is not None and self.spent.cost is not None and after.amount > self.amount:
+            amounts = (self.amount, *(cost.amount for cost in costs))
+            sums = [format_cost(Cost(amount, after.currency)) for amount in amounts]
+        elif self.tokens is not None and sum(counts) > self.tokens:
+            sums, flag = [f"{count} tokens" for count in (self.tokens, *counts)], "--max-tokens-total"
         if sums:
             raise BudgetSpentError(
                 f"the next call could pass the budget of {sums[0]}: {sums[1]} spent, {sums[2]} reserved for "
@@ -81,7 +82,6 @@ class Budget:
 
     def _reserve(self, worst: Spent, sign: Literal[1, -1]) -> None:
         cost = worst.cost or NO_COST
-        self._unpriced += sign if worst.cost is None else 0
         self._reserved += Spent(replace(cost, amount=sign * cost.amount), sign * worst.tokens)
 
 
@@ -90,25 +90,22 @@ class BudgetClient(ClientWrapper):
 
     def __init__(self, client: ModelClient, pricer: HostedPricer, budget: Budget) -> None:
         super().__init__(client)
-        self._pricer = pricer
-        self._budget = budget
+        self._pricer, self._budget = pricer, budget
         check_prices(budget, pricer, client.name)
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, and add the cost; raises BudgetSpentError instead of a call that is too dear."""
-        worst = worst_case(self._pricer, messages, schema, limits)
+        worst, real = worst_case(self._pricer, messages, schema, limits), Spent()
         self._budget.reserve(worst)
-        real = Spent()
         try:
             answer = await self._client.complete(messages, schema, limits)
-            usage, cost = answer.usage, self._pricer.cost(answer.usage, answer.model, answer.service_tier)
+            cost = self._pricer.cost(answer.usage, answer.model, answer.service_tier)
             # If the server does not say how many tokens it read, what was reserved counts as spent.
-            tokens = usage.prompt_tokens + usage.completion_tokens
-            real = Spent(cost, tokens) if usage.prompt_tokens else worst
+            real = _spent(cost, answer.usage) if answer.usage.prompt_tokens else worst
         except ModelError as error:
             if error.usage is not None:
                 error.cost = self._pricer.cost(error.usage)
-                real = Spent(error.cost, error.usage.prompt_tokens + error.usage.completion_tokens)
+                real = _spent(error.cost, error.usage)
             raise
         finally:
             self._budget.settle(worst, real)
@@ -136,7 +133,11 @@ def worst_case(
     """Return the most that a call may cost."""
     prompt = estimate_tokens(messages, schema)
     most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind
-    return Spent(pricer.cost(most), prompt + limits.max_tokens)
+    return _spent(pricer.cost(most), most)
+
+
+def _spent(cost: Cost | None, usage: Usage) -> Spent:
+    return Spent(cost, usage.prompt_tokens + usage.completion_tokens)
 
 
 def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:
@@ -148,16 +149,10 @@ def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:
     return -(-size // _BYTES_A_TOKEN) + _TOKENS_A_TURN * len(messages)
 
 
-_MINUTE = 60.0
-_LONG_WAIT = 1.0  # seconds: a shorter one is not worth a line
-_ANSWER_TOKENS = 900  # of an answer, about: a synopsis has 350 words
-
-
 class RateLimitedClient(ClientWrapper):
     """A `ModelClient` that asks another one at a limited rate, evenly all the minute; long waits are logged.
 
-    The bounds are requests a minute (also a part of one), tokens a minute (prompts, estimated, and answers),
-    and calls at once; None is no bound.
+    The bounds, None for no bound, are requests and tokens a minute (estimated), and calls at once.
     """
 
     def __init__(
@@ -175,8 +170,8 @@ class RateLimitedClient(ClientWrapper):
         if self._requests is not None:
             await self._requests.wait(1)
         if self._tokens is not None:
-            answer_tokens = min(_ANSWER_TOKENS, limits.max_tokens)
-            await self._tokens.wait(estimate_tokens(messages, schema) + answer_tokens)
+            answer = min(_ANSWER_TOKENS, limits.max_tokens)
+            await self._tokens.wait(estimate_tokens(messages, schema) + answer)
         async with self._turn:
             await asyncio.sleep(0)  # forty calls begun at once would hold the loop for a third of a second
         async with self._calls:
@@ -204,27 +199,24 @@ def request_key(
     server: str, model: str, messages: Sequence[Message], schema: Schema | None, limits: Limits
 ) -> str:
     """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
-    request: dict[str, Any] = {"server": server, "model": model, "schema": schema, "repeat": limits.sample}
-    request |= {"messages": [asdict(message) for message in messages], "max_tokens": limits.max_tokens}
-    request["temperature"] = limits.temperature
     shaping = {"reasoning_effort": limits.reasoning_effort, "verbosity": limits.verbosity}
-    request |= {name: value for name, value in shaping.items() if value is not None}
+    request: dict[str, Any] = {name: value for name, value in shaping.items() if value is not None}
+    request |= {"server": server, "model": model, "schema": schema, "repeat": limits.sample}
+    request |= {"max_tokens": limits.max_tokens, "temperature": limits.temperature}
+    request["messages"] = [asdict(message) for message in messages]
     text = json.dumps(request, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class CachingClient(ClientWrapper):
-    """A `ModelClient` that caches what another one answers, and may return it again.
+    """A `ModelClient` that caches the complete answers of another one; a cache that fails is logged once.
 
-    Only complete answers are cached: after a refusal or a truncated answer the next one may be better. A
-    cache that fails is logged once, and the work goes on without it. `server` tells models of the same name
-    apart: the server's address, or the path of a file.
+    `server`, an address or the path of a file, tells models of the same name apart.
     """
 
     def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:
         super().__init__(client)
-        self._cache, self._server, self._use = cache, server, use
-        self._last_warning = ""
+        self._cache, self._server, self._use, self._last_warning = cache, server, use, ""
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Return the cached answer, or ask for one; raises as the client does."""

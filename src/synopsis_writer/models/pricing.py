@@ -1,5 +1,6 @@
 """What a call costs: by the user's own table, else by the list prices of genai-prices, else unpriced."""
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -37,10 +38,11 @@ class Rate(BaseModel):
 
     @model_validator(mode="after")
     def _check_cached(self) -> Self:
-        if self.cached is not None and self.cached > self.input:
-            raise ValueError(f"cached tokens for {self.cached} cost more than fresh ones for {self.input}")
-        if self.written is not None and self.written < self.input:  # a budget reserves the price of these
-            raise ValueError(f"written tokens for {self.written} cost less than fresh ones for {self.input}")
+        fresh, cached, written = self.input, self.cached, self.written
+        if cached is not None and cached > fresh:
+            raise ValueError(f"cached tokens for {cached} cost more than fresh ones for {fresh}")
+        if written is not None and written < fresh:  # a budget reserves the price of these
+            raise ValueError(f"written tokens for {written} cost less than fresh ones for {fresh}")
         return self
 
     def price(self, usage: Usage) -> Decimal:
@@ -77,11 +79,6 @@ class PriceTable(BaseModel):
             if "*" in name[:-1]:
                 raise ValueError(f"the * in '{name}' must be its last letter")
         return models
-
-    @property
-    def rate_of_dollar(self) -> Decimal | None:
-        """Units of the currency for one US dollar; None if the table does not say."""
-        return Decimal(1) if self.usd is None and self.currency == _DOLLAR else self.usd
 
     def rate(self, model: str) -> Rate | None:
         """Return the prices of `model`: by its whole name, else by the longest beginning."""
@@ -135,8 +132,7 @@ class HostedPricer:
     @property
     def is_deprecated(self) -> bool:
         """Whether the list prices say that the provider is giving the model up."""
-        address = _address(self.base_url or DEFAULT_BASE_URL)
-        found = address and not self.is_free and _calculated(Usage(1, 1), self.model, address, None)
+        found = None if self.is_free else _calculated(Usage(1, 1), self.model, self.base_url, {})
         return bool(found and found.model.deprecated)
 
     def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
@@ -146,53 +142,36 @@ class HostedPricer:
         calls must be made of their costs: some prices rise with the length of a prompt. None means unpriced:
         the price is not known, or the server did not say how many tokens it read.
         """
-        if self.is_free:
-            return NO_COST
-        if not usage.prompt_tokens:
-            return None
+        if self.is_free or not usage.prompt_tokens:
+            return NO_COST if self.is_free else None
         names = (answered, self.model)
         if rate := next(filter(None, map(self.table.rate, names)), None):
             return Cost(rate.price(usage) * (self.table.batch if self.is_batch else 1), self.currency)
-        dollar = self.table.rate_of_dollar
-        address = _address(self.base_url or DEFAULT_BASE_URL)
-        if dollar is None or address is None:
-            return None
+        dollar = Decimal(1) if self.table.usd is None and self.currency == _DOLLAR else self.table.usd
         tier = tier or (self.tier if self.tier in _DEAR else None) or ""
-        kind = {"processing": "batch"} if self.is_batch else {"service_tier": tier} if tier else None
-        prices = (_list_price(usage, name, address, kind) for name in names if name)
-        return next((Cost(price * dollar, self.currency) for price in prices if price is not None), None)
+        kind = {"processing": "batch"} if self.is_batch else {"service_tier": tier} if tier else {}
+        prices = (_list_price(usage, name, self.base_url, kind) for name in names if name)
+        price = next((price for price in prices if price is not None), None)
+        return None if price is None or dollar is None else Cost(price * dollar, self.currency)
 
 
 FREE = HostedPricer("", is_free=True)  # the embedded engine, which runs on the user's own machine
 
 
-def _address(base_url: str) -> str | None:
-    """Return host and path of the address as genai-prices matches them; None for a port of one's own."""
-    try:
-        parts = urlsplit(base_url)
-        host, port = (parts.hostname or "").rstrip("."), parts.port
-    except ValueError:
-        return None
-    # The path's dots go: no provider has one there, and ".openai.azure.com" in a path is not a host.
-    return f"https://{host}{parts.path.replace('.', '')}" if port in {None, 443} else None
-
-
-def _list_price(usage: Usage, model: str, address: str, kind: Mapping[str, str] | None) -> Decimal | None:
+def _list_price(usage: Usage, model: str, base_url: str | None, kind: Mapping[str, str]) -> Decimal | None:
     """Return the list price in US dollars, by the data inside genai-prices: nothing is fetched.
 
     If the data hold a special price for a `kind` of calls it is that one, else the usual one.
     """
-    found = _calculated(usage, model, address, kind)
+    found = _calculated(usage, model, base_url, kind)
     # A model that is paid by the minute or by the image has no such prices; the sum would be 0. Modal rents
-    # out machines: people pay for time there, whatever their model is called. And genai-prices matches the
-    # beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
+    # out machines: people pay for time there, whatever their model is called.
     if found is None or found.model_price.input_mtok is None or found.model_price.output_mtok is None:
         return None
-    is_priced = found.provider.id != "modal" and _spans_host(found.provider.api_pattern, address)
-    return Decimal(found.total_price) if is_priced else None
+    return None if found.provider.id == "modal" else Decimal(found.total_price)
 
 
-def _calculated(usage: Usage, model: str, address: str, kind: Mapping[str, str] | None) -> Any:
+def _calculated(usage: Usage, model: str, base_url: str | None, kind: Mapping[str, str]) -> Any:
     """Return what genai-prices knows of a call; None if it does not know the model there."""
     import genai_prices
 
@@ -203,20 +182,19 @@ def _calculated(usage: Usage, model: str, address: str, kind: Mapping[str, str] 
         cache_read_tokens=cached,
         cache_write_tokens=written,
     )
-    try:
-        return genai_prices.calc_price(
-            tokens, model, provider_api_url=address, price_context=dict(kind) if kind else None
+    # Whatever a server is called, or calls its model.
+    with contextlib.suppress(LookupError, ValueError, ArithmeticError):
+        parts = urlsplit(base_url or DEFAULT_BASE_URL)
+        host = f"https://{(parts.hostname or '').rstrip('.')}"
+        # The path's dots go: no provider has one there, and ".openai.azure.com" in a path is not a host.
+        address = f"{host}{parts.path.replace('.', '')}"
+        found = genai_prices.calc_price(
+            tokens, model, provider_api_url=address, price_context=dict(kind) or None
         )
-    except (LookupError, ValueError, ArithmeticError):  # whatever a server calls its model
-        return None
-
-
-def _spans_host(pattern: str, address: str) -> bool:
-    """Whether `pattern` matches the whole host.
-
-    A pattern that ends with a dot leaves the last part open: `api.moonshot.` is in several countries.
-    """
-    host = "https://" + urlsplit(address).netloc
-    match = re.match(pattern, address)
-    rest = host[match.end() :] if match else host
-    return not rest or (host.removesuffix(rest).endswith(".") and "." not in rest)
+        # It matches the beginning of an address: api.openai.com.example.org would cost what OpenAI costs. A
+        # pattern that ends with a dot leaves the last part open: `api.moonshot.` is in several countries.
+        match = re.match(found.provider.api_pattern, address)
+        rest = host[match.end() :] if match else host
+        is_whole = not rest or (host.removesuffix(rest).endswith(".") and "." not in rest)
+        return found if is_whole and parts.port in {None, 443} else None  # a port of one's own
+    return None
