@@ -9,33 +9,10 @@ from typing import Any
 
 from synopsis_writer.errors import FileError
 from synopsis_writer.models.base import MOST_ANSWER, Answer
-from synopsis_writer.storage.sqlite import (
-    SQLITE_ERRORS,
-    OpenFile,
-    describe,
-    open_database,
-    overwrite,
-    transaction,
-)
+from synopsis_writer.storage import sqlite
 from synopsis_writer.usage import NO_COST, Usage
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE answers (
-        key TEXT PRIMARY KEY, kept REAL NOT NULL, bytes INTEGER NOT NULL,
-        text TEXT NOT NULL, finish TEXT NOT NULL, model TEXT NOT NULL
-    );
-    CREATE INDEX answers_by_age ON answers (kept)
-    """,
-    """
-    DROP INDEX answers_by_age;
-    CREATE INDEX answers_by_age ON answers (kept, bytes)
-    """,
-    """
-    CREATE TABLE total (bytes INTEGER NOT NULL);
-    INSERT INTO total SELECT coalesce(sum(bytes), 0) FROM answers
-    """,
-)
+_SCRIPTS = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
 
 
 @dataclass(frozen=True)
@@ -60,11 +37,11 @@ class ResponseCache:
         megabytes: float = 200,
         days: float = 90,
         clock: Callable[[], float] = time.time,
-        open_file: OpenFile = open_database,
+        open_file: sqlite.OpenFile = sqlite.open_database,
     ) -> None:
         self._path, self._most_bytes = path, megabytes * 1_000_000
         self._most_seconds, self._clock = days * 86_400, clock
-        self._database = open_file(path, _MIGRATIONS)
+        self._database = open_file(path, [script.read_text(encoding="utf-8") for script in _SCRIPTS])
 
     def get(self, key: str) -> Answer | None:
         """Return a cached answer: it costs nothing, and took no time."""
@@ -83,7 +60,7 @@ class ResponseCache:
         now = self._clock()
         row = (key, now, size, answer.text, answer.finish, answer.model)
         outdated = "DELETE FROM answers WHERE key = ? OR kept <= ? RETURNING bytes"
-        with self._errors_explained(), transaction(self._database):
+        with self._errors_explained(), sqlite.transaction(self._database):
             gone = self._database.execute(outdated, (key, now - self._most_seconds)).fetchall()
             self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
             # Adding up ten thousand answers for each one would take longer than all else.
@@ -106,10 +83,10 @@ class ResponseCache:
 
         False while another program reads it: then they are overwritten when the cache is next opened.
         """
-        with self._errors_explained(), transaction(self._database):
+        with self._errors_explained(), sqlite.transaction(self._database):
             self._database.execute("DELETE FROM answers")
             self._database.execute("UPDATE total SET bytes = 0")
-        return overwrite(self._database)
+        return sqlite.overwrite(self._database)
 
     def close(self) -> None:
         """Close the file."""
@@ -123,6 +100,6 @@ class ResponseCache:
     def _errors_explained(self) -> Iterator[None]:
         try:
             yield
-        except SQLITE_ERRORS as error:
-            reason = describe(error, "empty it with synopsis cache clear")
+        except sqlite.SQLITE_ERRORS as error:
+            reason = sqlite.describe(error, "empty it with synopsis cache clear")
             raise FileError(f"cache {self._path}: {reason}, or go on with --cache off") from error
