@@ -62,10 +62,9 @@ _HINT = ': write a straight quote inside a text as \\"'
 
 
 def without_thoughts(text: str, *, is_cut: bool) -> str:
-    """Return an answer without its model's thoughts; marks of thoughts inside a JSON object do not count.
+    """Return an answer without its model's thoughts, whose marks do not count inside a JSON object.
 
-    In a whole answer thoughts that do not end are the answer where there is nothing else, not in one that is
-    cut.
+    Thoughts that do not end are the answer where there is nothing else, unless that is cut.
     """
     outside, start, is_open = "", 0, False
     end = failures = 0  # marks and objects are read up to `end`
@@ -103,8 +102,7 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 def read_json(data: bytes | bytearray | str) -> Any:
     """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply.
 
-    Bytes that are no UTF-8 are read as Windows' letters, or replaced if others are UTF-8. A whole number of
-    more than 300 digits is approximate, maybe infinite.
+    Bytes that are no UTF-8 are read as Windows' letters, or replaced if others are UTF-8.
     """
     try:
         try:

@@ -12,7 +12,7 @@ from synopsis_writer.models.base import MOST_ANSWER, Answer
 from synopsis_writer.storage import sqlite
 from synopsis_writer.usage import NO_COST, Usage
 
-_SCRIPTS = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
+_MIGRATIONS = Path(__file__).with_name("data").joinpath("cache.sql").read_text(encoding="utf-8").split("\n\n")
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,7 @@ class CacheSize:
 
 
 class ResponseCache:
-    """Answers in one SQLite file, each valid for some days; raises FileError if it cannot be opened.
-
-    `clock` gives the time in seconds since 1970; `open_file` is `read_database` to only look into the file.
-    """
+    """Answers in one SQLite file, each valid for some days; raises FileError if it cannot be opened."""
 
     def __init__(
         self,
@@ -36,12 +33,12 @@ class ResponseCache:
         *,
         megabytes: float = 200,
         days: float = 90,
-        clock: Callable[[], float] = time.time,
-        open_file: sqlite.OpenFile = sqlite.open_database,
+        clock: Callable[[], float] = time.time,  # seconds since 1970
+        open_file: sqlite.OpenFile = sqlite.open_database,  # `read_database` to only look into the file
     ) -> None:
         self._path, self._most_bytes = path, megabytes * 1_000_000
         self._most_seconds, self._clock = days * 86_400, clock
-        self._database = open_file(path, [script.read_text(encoding="utf-8") for script in _SCRIPTS])
+        self._database = open_file(path, _MIGRATIONS)
 
     def get(self, key: str) -> Answer | None:
         """Return a cached answer: it costs nothing, and took no time."""
@@ -79,10 +76,7 @@ class ResponseCache:
             return CacheSize(count, int(total or 0), min(max(float(oldest or 0), 0.0), self._clock()))
 
     def clear(self) -> bool:
-        """Delete all answers, and return whether nothing of their texts is left in the file.
-
-        False while another program reads it: then they are overwritten when the cache is next opened.
-        """
+        """Delete all answers; return whether their texts are overwritten, not later as another reads them."""
         with self._errors_explained(), sqlite.transaction(self._database):
             self._database.execute("DELETE FROM answers")
             self._database.execute("UPDATE total SET bytes = 0")

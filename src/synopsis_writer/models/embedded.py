@@ -134,17 +134,17 @@ class Engine:
                     )
         finally:
             stop.set()
-        fault: object = work.exception()
         refused = next((chunk["error"].get("message", "") for chunk in chunks if "error" in chunk), None)
-        if chunks and not self._closed.is_set() and fault is None and refused is None:
-            return chunks
-        words = " ".join(str(refused if fault is None else fault).split())[:300]
-        reason = "gave no answer: try again" if refused is None else f"refused the request: {words}"
+        reason = "" if chunks else "gave no answer: try again"
         if self._closed.is_set():
             reason = "was closed while it answered"
-        elif fault is not None:
-            reason = f"failed: {words}"
-        raise EngineError(f"{self.name}: the engine {reason}") from work.exception()
+        elif (fault := work.exception()) is not None:
+            reason = f"failed: {' '.join(str(fault).split())[:300]}"
+        elif refused is not None:
+            reason = f"refused the request: {' '.join(str(refused).split())[:300]}"
+        if reason:
+            raise EngineError(f"{self.name}: the engine {reason}") from work.exception()
+        return chunks
 
 
 class EmbeddedClient:

@@ -132,8 +132,7 @@ class CapabilityStore:
 class HostedClient:
     """A `ModelClient` for one model of an OpenAI-compatible server; it follows no redirects.
 
-    Waits and what the server refuses are logged. `on_text` is given the whole answer so far after each piece
-    of it; a retry starts over. Raises SettingsError if address or key cannot be used, or are not safe.
+    Waits and what the server refuses are logged. Raises SettingsError if address or key cannot be used.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class HostedClient:
         api_key: str | None = None,  # never shown, logged or saved
         *,
         retry: RetryPolicy | None = None,
-        on_text: Callable[[str], None] | None = None,  # None: the answer comes at once
+        on_text: Callable[[str], None] | None = None,  # given the whole answer so far; a retry starts over
         capabilities: CapabilityStore | None = None,  # remembers what the server accepts
         insecure: bool = False,  # allow plain http to another machine, where all can be read on the way
         key_hint: str = "",  # why there may be no key, for the message that the server wants one
@@ -459,16 +458,13 @@ def chat_request(
 
 
 def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> dict[str, Any]:
-    """Mark the end of what prompts share: the first line, the template's, of the user's turn behind it.
-
-    Return what else the request has then: OpenAI need write nothing behind the mark, at a price.
-    """
+    """Mark the end of what prompts share, in the user's turn behind it; return what the request has then."""
     for turn in messages[stable : stable + 1] if stable else ():
-        first, newline, rest = turn["content"].partition("\n")
+        first, newline, rest = turn["content"].partition("\n")  # the template's line
         if turn["role"] == "user" and rest:
             marked = {"type": "text", "text": first + newline, **_MARKS[mark]}
             turn["content"] = [marked, {"type": "text", "text": rest}]
-            if mark == "prompt_cache_breakpoint":
+            if mark == "prompt_cache_breakpoint":  # nothing behind it need be written, at a price
                 return {"prompt_cache_options": {"mode": "explicit"}}
     return {}
 

@@ -29,14 +29,11 @@ _MINUTE, _LONG_WAIT = 60.0, 1.0  # seconds: a shorter wait is not worth a line
 
 
 class Budget:
-    """A ledger that several clients may share, in one event loop; None is no bound.
-
-    Raises SettingsError if there is a bound in money, and what was spent before is unpriced.
-    """
+    """A ledger that clients of one event loop may share; SettingsError if it cannot be enforced in money."""
 
     def __init__(
         self,
-        amount: Decimal | None = None,  # money that may be spent, in the currency of the prices
+        amount: Decimal | None = None,  # money that may be spent, in the currency of the prices; None: any
         tokens: int | None = None,  # that may be spent, prompts and answers together
         *,
         spent: Spent | None = None,  # before, for work that is resumed
@@ -209,13 +206,10 @@ def request_key(
 
 
 class CachingClient(ClientWrapper):
-    """A `ModelClient` that caches the complete answers of another one; a cache that fails is logged once.
-
-    `server`, an address or the path of a file, tells models of the same name apart.
-    """
+    """A `ModelClient` that caches the complete answers of another one; a cache that fails is logged once."""
 
     def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:
-        super().__init__(client)
+        super().__init__(client)  # `server`, an address or a file's path, tells models of the same name apart
         self._cache, self._server, self._use, self._last_warning = cache, server, use, ""
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:

@@ -89,10 +89,7 @@ class PriceTable(BaseModel):
 
 
 def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> PriceTable:
-    """Read the file that the setting `prices` names, or `prices.toml` beside the config file if there is one.
-
-    Raises SettingsError if it is not a table of prices, FileError if the one named cannot be read.
-    """
+    """Read the file that is set, or `prices.toml` beside the config file; raises SettingsError, FileError."""
     path = settings.prices or config_file(environment).with_name(PRICES_FILE)
     return read_prices(path) if settings.prices is not None or path.is_file() else PriceTable()
 
@@ -138,9 +135,8 @@ class HostedPricer:
     def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
         """Return the cost of one call, by the model that answered, else by the one that was asked.
 
-        `tier` is the service tier that the server reports: a cheap one is granted only then. Sums of several
-        calls must be made of their costs: some prices rise with the length of a prompt. None means unpriced:
-        the price is not known, or the server did not say how many tokens it read.
+        `tier` is what the server reports: a cheap one is granted only then. A sum must be made of costs: some
+        prices rise with the length of a prompt. None: the price or the tokens of the prompt are not known.
         """
         if self.is_free or not usage.prompt_tokens:
             return NO_COST if self.is_free else None
@@ -159,10 +155,7 @@ FREE = HostedPricer("", is_free=True)  # the embedded engine, which runs on the 
 
 
 def _list_price(usage: Usage, model: str, base_url: str | None, kind: Mapping[str, str]) -> Decimal | None:
-    """Return the list price in US dollars, by the data inside genai-prices: nothing is fetched.
-
-    If the data hold a special price for a `kind` of calls it is that one, else the usual one.
-    """
+    """Return the list price in US dollars for a `kind` of calls, else the usual one; nothing is fetched."""
     found = _calculated(usage, model, base_url, kind)
     # A model that is paid by the minute or by the image has no such prices; the sum would be 0. Modal rents
     # out machines: people pay for time there, whatever their model is called.

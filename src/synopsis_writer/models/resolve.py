@@ -162,10 +162,7 @@ async def open_client(
     on_text: Callable[[str], None] | None = None,  # given the answer while it grows; None asks for it at once
     budget: Budget | None = None,  # the ledger, if several clients share one
 ) -> AsyncIterator[ModelClient]:
-    """Open the client that asks a model within the budget and caches its answers.
-
-    Raises SettingsError if address, prices or budget cannot be used, ModelError if a file cannot be loaded.
-    """
+    """Open the client that asks within the budget and caches answers; raises SettingsError, ModelError."""
     open_it = partial(open_transport, resolved, settings, environment, on_text)
     # Keyring, SDK and certificates would hold the loop for a third of a second.
     client = await asyncio.to_thread(open_it) if resolved.kind == "hosted" else open_it()

@@ -47,10 +47,7 @@ _GZIP, _ZLIB_OR_GZIP = b"\x1f", zlib.MAX_WBITS + 32
 async def read_bounded(
     body: AsyncIterable[bytes], encoding: str, most: float, *, is_error: bool = False
 ) -> AsyncIterator[bytes]:
-    """Yield a body decompressed, in small pieces, and no more than `most` bytes: an error's ends there.
-
-    Raises InvalidResponseError if it has more, is damaged, or is compressed as nobody asked for.
-    """
+    """Yield a body decompressed, in pieces; above `most` bytes an error ends, and others raise."""
     if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
         raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
     size, inflater = 0, None
@@ -80,11 +77,7 @@ async def read_bounded(
 
 
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
-    """Return the answer in the body of a completion, which took so many seconds.
-
-    `model` is the one that was asked, for servers that do not name one. Raises InvalidResponseError with the
-    usage that the body has.
-    """
+    """Return the answer of the `model` that was asked; raises InvalidResponseError with the body's usage."""
     answer = StreamedAnswer()
     try:
         return answer.read(body, media_type, seconds, model)

@@ -100,8 +100,8 @@ class RetryBudget:
 def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying:
     """Return tenacity's loop for one request of a call; it logs each wait, and re-raises the last fault.
 
-    No try begins before the time that the server named to any call, and none with less time than an earlier
-    one took; raises LongWaitError where that time is later than the call may wait.
+    No try begins before the time that the server named to any call (LongWaitError if that is too late), and
+    none with less time than an earlier one took.
     """
     first, fault = budget.policy.first_wait, Fault()
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
@@ -249,10 +249,7 @@ _TARGET = re.compile(r"(https?://)(?:[^/?#]*@)?([\w.-]+)", re.IGNORECASE)
 
 
 def fault_of(error: BaseException, model: str = "", proxy: str = "") -> Fault:
-    """Return what the SDK's errors, time-outs and those above mean; any other is an empty fault.
-
-    `text` names the model, and the host of a proxy if there is one.
-    """
+    """Return what the SDK's errors, time-outs and those above mean; any other is an empty fault."""
     import openai
 
     if isinstance(error, openai.APIStatusError):

@@ -123,10 +123,7 @@ class ApiKey:
 
 
 def look_up_key(host: str, environment: Mapping[str, str]) -> ApiKey:
-    """Return the key for a server: `OPENAI_API_KEY`, else the keyring's, if `keyring` is installed.
-
-    There `host`, with the port if the address names one, is the user of the service `synopsis-writer`.
-    """
+    """Return the key for a server: `OPENAI_API_KEY`, else that of the user `host` in the keyring, if any."""
     if value := environment.get(KEY_VARIABLE, "").strip():
         return ApiKey(value)
     if importlib.util.find_spec("keyring") is None:

@@ -3,3 +3,9 @@ CREATE TABLE answers (
     text TEXT NOT NULL, finish TEXT NOT NULL, model TEXT NOT NULL
 );
 CREATE INDEX answers_by_age ON answers (kept)
+
+DROP INDEX answers_by_age;
+CREATE INDEX answers_by_age ON answers (kept, bytes)
+
+CREATE TABLE total (bytes INTEGER NOT NULL);
+INSERT INTO total SELECT coalesce(sum(bytes), 0) FROM answers
