@@ -74,12 +74,6 @@ def _meaning(status: int, text: str) -> Meaning:
     return next((name for name, pattern in _MEANINGS.items() if re.search(pattern, text, flags)), "other")
 
 
-_NAMES = (
-    "message msg detail error errors error_message error_msg error_description title reason err description "
-    "fault faultstring innererror"
-).split()
-
-
 def _words(body: object, depth: int = 0) -> str:
     if depth > _DEEPEST:
         return ""
@@ -95,7 +89,7 @@ def _words(body: object, depth: int = 0) -> str:
     if not isinstance(body, dict):
         return ""
     body = {str(name).lower(): value for name, value in body.items()}
-    words = next(filter(None, (_words(body.get(name), depth + 1) for name in _NAMES)), "")
+    words = next(filter(None, (_words(body.get(name), depth + 1) for name in SERVERS["words"]["names"])), "")
     if words and isinstance(field := body.get("loc"), list):  # FastAPI's
         words = f"{'.'.join(map(str, field))}: {words}"
     metadata = body.get("metadata")

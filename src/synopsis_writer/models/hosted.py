@@ -46,10 +46,7 @@ _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last m
 _FORMATS = frozenset({"json_schema", "json_object"})
 FILE_TYPE = "application/binary"  # what the SDK asks for when it downloads a file
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-_MARKS: Mapping[str, Mapping[str, Any]] = {
-    "prompt_cache_breakpoint": {"prompt_cache_breakpoint": {"mode": "explicit"}},
-    "cache_control": {"cache_control": {"type": "ephemeral"}},
-}
+_MARKS = {mark["mark"]: mark["value"] for mark in SERVERS["marks"]}
 _REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # what servers answer to what they do not support
 _TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
 _BUSY_TIER, _REFUSAL, _UNKNOWN = (
@@ -462,7 +459,7 @@ def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> dict
     for turn in messages[stable : stable + 1] if stable else ():
         first, newline, rest = turn["content"].partition("\n")  # the template's line
         if turn["role"] == "user" and rest:
-            marked = {"type": "text", "text": first + newline, **_MARKS[mark]}
+            marked = {"type": "text", "text": first + newline, mark: _MARKS[mark]}
             turn["content"] = [marked, {"type": "text", "text": rest}]
             if mark == "prompt_cache_breakpoint":  # nothing behind it need be written, at a price
                 return {"prompt_cache_options": {"mode": "explicit"}}

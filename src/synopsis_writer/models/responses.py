@@ -125,17 +125,9 @@ def read_usage(data: Any) -> Usage:
     parts = (data, *(_snake_case(data.get(name)) for name in details))
     counts = {name: count for part in parts for name, value in part.items() if (count := _count(value))}
 
-    def most(*names: str) -> int:
-        return max(counts.get(name, 0) for name in names)
-
-    prompt = most("prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
-    completion = most("completion_tokens", "output_tokens", "candidates_token_count", "eval_count")
-    cached = most(
-        "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count"
+    prompt, completion, cached, written, thinking, total = (
+        max(counts.get(name, 0) for name in names) for names in SERVERS["usage"].values()
     )
-    written = most("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
-    thinking = most("reasoning_tokens", "thinking_tokens", "thoughts_tokens", "thoughts_token_count")
-    total = most("total_tokens", "total_token_count")
     is_apart = "prompt_tokens" not in counts or cached + written > prompt
     if is_apart and any(name.endswith("_input_tokens") for name in counts):
         prompt += cached + written  # Anthropic's own counts leave them out

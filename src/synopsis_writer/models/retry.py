@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import tenacity
 
@@ -26,6 +26,18 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0  # seconds, where the server names no time
 _MOST_UNREACHED = 5  # calls in a row without a connection, after which further ones are not worth their time
+# No other request to this server with this key and model will succeed either.
+_FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *range(300, 400)})
+_FIXES: Mapping[str, str] = SERVERS["fixes"]
+_TARGET = re.compile(r"(https?://)(?:[^/?#]*@)?([\w.-]+)", re.IGNORECASE)
+_WAITS = SERVERS["waits"]
+_PART, _UNITS = _WAITS["part"], _WAITS["units"]
+_DURATION = re.compile(f"(?:{_PART})+")
+_WAIT_IN_BODY = re.compile(
+    _WAITS["body"].replace("<time>", _WAITS["time"].replace("<part>", _PART)), re.IGNORECASE
+)
+_EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
+_LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     No try begins before the time that the server named to any call (LongWaitError if that is too late), and
     none with less time than an earlier one took.
     """
-    first, fault = budget.policy.first_wait, Fault()
+    first = budget.policy.first_wait
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
 
     def named_wait() -> float:
@@ -120,35 +132,21 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
                 await budget.policy.sleep(seconds)
         budget.try_began = time.monotonic()
 
-    def is_transient(error: BaseException) -> bool:
-        nonlocal fault
-        fault = fault_of(error)
-        return fault.is_transient
-
     def wait(state: tenacity.RetryCallState) -> float:
-        now = time.monotonic()
+        now, outcome = time.monotonic(), cast("tenacity.Future", state.outcome)
+        fault = fault_of(cast("BaseException", outcome.exception()))
         budget.longest_try = max(budget.longest_try, now - budget.try_began)
         server.not_before = max(server.not_before, now + fault.wait)
-        return max(backoff(state), server.not_before - now)
-
-    def stop(state: tenacity.RetryCallState) -> bool:
-        named_wait()
-        return budget.retries_left <= 0 or state.upcoming_sleep + budget.longest_try > budget.seconds_left
-
-    def before_sleep(state: tenacity.RetryCallState) -> None:
+        seconds = max(named_wait(), backoff(state))
+        if budget.retries_left <= 0 or seconds + budget.longest_try > budget.seconds_left:
+            outcome.result()  # raises it
         budget.retries_left -= 1
         budget.waited_until = server.not_before
-        log_wait(_log, fault.reason, "trying again", state.upcoming_sleep)
+        log_wait(_log, fault.reason, "trying again", seconds)
+        return seconds
 
-    return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(is_transient),
-        stop=stop,
-        wait=wait,
-        before=before,
-        before_sleep=before_sleep,
-        sleep=budget.policy.sleep,
-        reraise=True,
-    )
+    is_transient = tenacity.retry_if_exception(lambda error: fault_of(error).is_transient)
+    return tenacity.AsyncRetrying(retry=is_transient, wait=wait, before=before, sleep=budget.policy.sleep)
 
 
 def log_wait(log: logging.Logger, reason: str, then: str, seconds: float) -> None:
@@ -193,28 +191,6 @@ def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
     return max(waits)
 
 
-# 6m0s, 7200s, 2 hours, 1 hour and 30 minutes, 2 Stunden
-_PART = r"(\d+(?:\.\d+)?)\s*(ms|milli|[uµn]s|st|[smhdtw])[a-z]*[\s,]*(?:(?:and|und)\s+)?"
-_DURATION = re.compile(rf"(?:{_PART})+")
-_UNITS = {"ms": 0.001, "milli": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "s": 1.0, "m": 60.0, "h": 3600.0}
-_UNITS |= {"st": 3600.0, "d": 86_400.0, "t": 86_400.0, "w": 7 * 86_400.0}
-_TIME = (
-    r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-][\d:]+)?|\w{3,9}, \d\d[ -]\w{3}[ -]\d{2,4} [\d:]+ GMT"
-    rf"|(?:{_PART})+(?![\w/:-])"
-)
-# A field such as `retryDelay`, `retry_after_ms`, `resets_in_seconds` or `X-RateLimit-Reset`, or a sentence.
-_WAIT_IN_BODY = re.compile(
-    r"(?:(?:retry|again).?(?:delay|after|in|at)|(?:resets?|wait|cool.?down)(?:.?(?:in|at|after|delay|time))?)"
-    r"(?:.?(?:sec\w*|stamp|(?P<unit>ms|milli\w*)))?[\\\"']*\s*[:=]\s*(?:\{\W*seconds\W*)?[\\\"']*"
-    rf"(?P<field>{_TIME}|PT?\d[\dDTHMS.]*|[\d.]+(?![\w/:-]))"
-    r"|(?:(?:again|retry|wait|resets?|available)(?: (?:in|after|for|at))?|(?:back|request) after|until)"
-    rf" (?:about )?(?P<sentence>{_TIME})",
-    re.IGNORECASE,
-)
-_EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
-_LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
-
-
 def _seconds(text: str | None, unit: float = 1.0) -> float | None:
     text = (text or "").strip(" \t\"'~")
     text = re.sub(r"^PT?(?=\d)|(?<=\d)[,;] .*", "", text, flags=re.IGNORECASE)  # ISO 8601's, a second value
@@ -240,12 +216,6 @@ def duration(seconds: float) -> str:
     """Return a duration in a few words."""
     unit = "s" if seconds < _UNITS["m"] else "m" if seconds < _UNITS["h"] else "h"
     return f"{seconds / _UNITS[unit]:.{int(unit == 'h')}f} {'min' if unit == 'm' else unit}"
-
-
-# No other request to this server with this key and model will succeed either.
-_FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *range(300, 400)})
-_FIXES: Mapping[str, str] = SERVERS["fixes"]
-_TARGET = re.compile(r"(https?://)(?:[^/?#]*@)?([\w.-]+)", re.IGNORECASE)
 
 
 def fault_of(error: BaseException, model: str = "", proxy: str = "") -> Fault:
