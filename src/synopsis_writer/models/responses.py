@@ -32,6 +32,15 @@ _MOST_TRIES = 20  # to read an event of several lines as JSON: very many must no
 _EPOCH = 1970  # the year of a number that is no time, such as 0 for never
 _NO_COMPLETION = "the answer does not have the shape of a completion"
 _NO_JSON = "the answer is a page or text, not a completion"
+_GZIP, _ZLIB_OR_GZIP = b"\x1f", zlib.MAX_WBITS + 32
+_SHUTDOWN = ("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
+_MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds since 1970
+_MOST_TOKENS = 10**12  # far more than any call can have; a number beyond 64 bits could not be saved
+_SHORT_TEXT = 32  # characters: a longer beginning that comes twice is no chance
+_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # or the same in two of them
+# The text is shown again while it is so short, after so large a part, or after so many seconds.
+_SHORT, _SHARE, _SECONDS = 2_000, 1 / 32, 0.1
 
 
 def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
@@ -39,9 +48,6 @@ def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
     return InvalidResponseError(
         f"{what} is larger than {most / 1e6:,.0f} MB", fix="lower max_tokens, or check what the server sends"
     )
-
-
-_GZIP, _ZLIB_OR_GZIP = b"\x1f", zlib.MAX_WBITS + 32
 
 
 async def read_bounded(
@@ -84,10 +90,6 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
     except InvalidResponseError as error:
         error.usage = answer.usage
         raise
-
-
-_SHUTDOWN = ("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
-_MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds since 1970
 
 
 def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
@@ -141,15 +143,12 @@ def read_usage(data: Any) -> Usage:
     return Usage(prompt, completion, cached, written, thinking)
 
 
-_MOST_TOKENS = 10**12  # far more than any call can have; a number beyond 64 bits could not be saved
-
-
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _snake_case(value: Any) -> dict[str, Any]:
@@ -207,9 +206,6 @@ class EventReader:
         return False
 
 
-_SHORT_TEXT = 32  # characters: a longer beginning that comes twice is no chance
-
-
 class _Text:
     """A text that comes in pieces, or as a whole that grows."""
 
@@ -240,12 +236,6 @@ class _Text:
             is_growing = self._may_grow and len(self.pieces[-1]) > len(self.pieces[0])
             self.pieces = self.pieces[-1:] if is_growing else ["".join(self.pieces)]
         return self.pieces[0] if self.pieces else ""
-
-
-_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # or the same in two of them
-# The text is shown again while it is so short, after so large a part, or after so many seconds.
-_SHORT, _SHARE, _SECONDS = 2_000, 1 / 32, 0.1
 
 
 @dataclass
@@ -333,7 +323,7 @@ class StreamedAnswer:
 
     def _count(self, data: dict[str, Any]) -> None:
         """Add what is counted; some count prompt and answer in different events, some inside the choice."""
-        for place in (data, *map(_dict, _list(data.get("choices")))):
+        for place in (data, *_dicts(data.get("choices"))):
             counted = read_usage(place.get("usage"))
             self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
 
@@ -362,7 +352,7 @@ class StreamedAnswer:
             self._parts[name].add(text or "")
         thoughts = (_join_parts(message.get(name), is_thought=True) for name in _THOUGHTS)
         self._parts["thoughts"].add(next((text for text in thoughts if text and isinstance(text, str)), ""))
-        calls = [_dict(call).get("function") for call in _list(message.get("tool_calls"))]
+        calls = [call.get("function") for call in _dicts(message.get("tool_calls"))]
         for call in (*calls, message.get("function_call")):
             arguments = _dict(call).get("arguments")
             if isinstance(arguments, str | dict):
@@ -426,4 +416,4 @@ def _first_choices(data: dict[str, Any]) -> list[dict[str, Any]]:
     choices = data.get("choices") or []
     if not isinstance(choices, list):
         raise InvalidResponseError(_NO_COMPLETION)
-    return [choice for choice in map(_dict, choices) if str(choice.get("index") or 0) == "0"]
+    return [choice for choice in _dicts(choices) if str(choice.get("index") or 0) == "0"]
