@@ -10,9 +10,8 @@ import yaml
 
 from synopsis_writer.errors import ModelError, RequestRefusedError
 from synopsis_writer.models.base import Limits, Message
-from synopsis_writer.models.faults import quote, read_report
 from synopsis_writer.models.hosted import HostedClient
-from synopsis_writer.models.retry import RetryPolicy
+from synopsis_writer.models.retry import RetryPolicy, quote, read_report
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from tests.support.loopback import Body, Events, Fault, LoopbackServer, Reply, Step, event
 from tests.support.terminal import ORDER, Terminal

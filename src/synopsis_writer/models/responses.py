@@ -19,8 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from synopsis_writer.answers import is_closed, read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
-from synopsis_writer.models.faults import NO_REPORT, SERVERS, read_report
-from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
+from synopsis_writer.models.retry import SERVERS, InvalidResponseError, is_transient_status, read_report
 from synopsis_writer.usage import NO_USAGE, Usage
 
 _FINISH: Mapping[Finish | Literal["failed"], str] = SERVERS["finish"]
@@ -114,7 +113,7 @@ def _load(body: bytes, media_type: str) -> Any:
         return read_json(body)
     except ValueError:
         text = body.decode(errors="replace").strip()
-        report = NO_REPORT if text.startswith(("<", "{", "[")) else read_report(0, text)
+        report = read_report(0, "" if text.startswith(("<", "{", "[")) else text)
     if "json" in media_type:
         raise InvalidResponseError("the answer is broken JSON", is_transient=True, report=report)
     raise InvalidResponseError(_NO_JSON, report=report)
@@ -307,7 +306,7 @@ class StreamedAnswer:
         """Return the answer in a whole body; raises InvalidResponseError."""
         data = _load(body, media_type)
         if not isinstance(data, dict):
-            report = read_report(0, data) if isinstance(data, str) else NO_REPORT
+            report = read_report(0, data if isinstance(data, str) else "")
             raise InvalidResponseError(_NO_JSON, report=report)
         if data.get("choices"):
             data.pop("error", None)

@@ -28,7 +28,6 @@ from synopsis_writer.batch.store import NextAttempt
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError
 from synopsis_writer.models.base import MOST_ANSWER
-from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.responses import too_large
 from synopsis_writer.models.retry import (
     InvalidResponseError,
@@ -39,6 +38,7 @@ from synopsis_writer.models.retry import (
     is_server_fault,
     is_transient_status,
     model_error,
+    read_report,
     retrying,
 )
 from synopsis_writer.models.server import proxy_of, secrets_of
