@@ -16,7 +16,7 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.gate import Gate, copy_sources, failures
 from synopsis_writer.house.house import built_in_house, load_house
-from synopsis_writer.models.embedded import Completion, Engine, Sampling
+from synopsis_writer.models.embedded import Completion, Engine
 from synopsis_writer.settings import folder
 from synopsis_writer.show import Show, generic_show
 from synopsis_writer.synopsis import Synopsis
@@ -47,13 +47,13 @@ class ScriptedEngine(Engine):
         grammar: str = "",
         n: int = 1,
         max_tokens: int = 64,
-        sampling: Sampling | None = None,
+        temperature: float = 0.0,
         seed: int = 0,
         logprobs: bool = False,
         timeout: float = 180.0,  # noqa: ASYNC109, ARG002 - as the engine's
     ) -> list[Completion]:
         assert logprobs
-        assert sampling is not None
+        assert temperature
         assert max_tokens <= 36
         self.prompts.append(prompt)
         self.grammars.append(grammar)

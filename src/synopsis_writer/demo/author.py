@@ -26,7 +26,7 @@ from synopsis_writer.gate.text import analyse, word_parts
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.download import MODEL_NAME, packaged_weights
-from synopsis_writer.models.embedded import Completion, Engine, Sampling
+from synopsis_writer.models.embedded import Completion, Engine
 from synopsis_writer.result import Attempt
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import Show
@@ -38,7 +38,7 @@ CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme 
 _TRIED = 3  # seeds, as there are attempts
 _OTHER_TENSE = {"present", "preterite"}
 _ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
-_SAMPLING = Sampling(temperature=0.6)
+_TEMPERATURE = 0.6
 _CANDIDATES, _ATTEMPTS, _MAX_TOKENS = 4, 3, 36
 _SAME_STEM = 4  # letters that two forms of a word share at least
 _GOOD_ENOUGH = -1.2  # a candidate this good ends the search
@@ -232,7 +232,7 @@ async def fill_gap(
     ask = partial(engine.complete, prompt, grammar=grammar, n=_CANDIDATES, max_tokens=_MAX_TOKENS)
     usage, best_text, best = Usage(), "", _TOO_BAD
     for _ in range(_ATTEMPTS):
-        for candidate in await ask(sampling=_SAMPLING, seed=rng.getrandbits(31), logprobs=True):
+        for candidate in await ask(temperature=_TEMPERATURE, seed=rng.getrandbits(31), logprobs=True):
             usage += candidate.usage
             text = candidate.text.strip().removesuffix(".")
             value = score(candidate, gap, rules, theme=theme, unwanted=unwanted)

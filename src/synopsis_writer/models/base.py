@@ -83,12 +83,7 @@ class ClientWrapper:
     """What a `ModelClient` that asks another one has in common: the other's name, and closing it."""
 
     def __init__(self, client: ModelClient) -> None:
-        self._client = client
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._client.name
+        self._client, self.name = client, client.name
 
     async def close(self) -> None:
         """Close the client that is asked."""

@@ -28,6 +28,8 @@ _MOST_BYTES = 10**12
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
 _TEMPLATE_KEY = b"tokenizer.chat_template"
 _LONGEST_SOCKET = 100  # characters of a socket's name, which systems limit to 104 or 108
+# `top_k` 0 would halve the speed with a vocabulary of 262,000 tokens.
+_SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.08, "repeat_penalty": 1.0}
 # A small model that has lost the thread never closes a string or a list: the grammar closes it.
 _MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
 _MOST_OTHER_CHARACTERS, _MOST_ITEMS = 1500, 14
@@ -41,17 +43,6 @@ class Completion:
     finish: Finish = "stop"  # `length` when the tokens or the context ran out
     logprobs: tuple[float, ...] = ()  # natural, of each token but the end token; empty unless asked for
     usage: Usage = field(default_factory=Usage)  # of several of one prompt only the first counts the prompt
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn; `top_k` 0 would halve the speed with a vocabulary of 262,000 tokens."""
-
-    temperature: float = 0.4
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.08
-    repeat_penalty: float = 1.0
 
 
 class Engine:
@@ -80,7 +71,7 @@ class Engine:
         grammar: str = "",
         n: int = 1,
         max_tokens: int = 64,
-        sampling: Sampling | None = None,
+        temperature: float = 0.4,
         seed: int = 0,
         logprobs: bool = False,
         timeout: float = 180.0,  # noqa: ASYNC109 - of silence, not of the call
@@ -91,7 +82,7 @@ class Engine:
                 f"{n} completions asked of an engine with {self._slots} slots: open it with more"
             )
         request: dict[str, Any] = {"prompt": prompt, "n": n, "max_tokens": max_tokens, "seed": seed}
-        request |= asdict(sampling or Sampling()) | {"grammar": grammar, "n_probs": int(logprobs)}
+        request |= {"temperature": temperature, "grammar": grammar, "n_probs": int(logprobs), **_SAMPLING}
         chunks = await self.run("handle_completions", request, timeout)
         return [completion(chunks, index) for index in range(n)]
 
@@ -156,14 +147,8 @@ class EmbeddedClient:
                 f"{engine.name}: the file holds no chat template, so this is a base model: "
                 "take the instruct version of it, often named '-it' or '-instruct'"
             )
-        self._engine = engine
-        self._on_text = on_text
+        self.name, self._engine, self._on_text = engine.name, engine, on_text
         self._turn = asyncio.Lock()  # a call that waits for its slot must not time out
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._engine.name
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, with `schema` enforced by a grammar; EngineError if refused, or silent."""

@@ -144,7 +144,7 @@ class HostedClient:
         key_hint: str = "",  # why there may be no key, for the message that the server wants one
         transport: httpx2.AsyncBaseTransport | None = None,  # httpx2.MockTransport in a test
     ) -> None:
-        self._model = model
+        self.name = model
         self._base_url = server.DEFAULT_BASE_URL if base_url is None else base_url
         self._sdk = open_sdk(self._base_url, api_key, insecure=insecure, transport=transport)
         self._retry = retry or RetryPolicy()
@@ -155,11 +155,6 @@ class HostedClient:
         self._capabilities = self._store.find(server.server_of(self._base_url), model)
         self._has_answered_format = False  # in this process: a server may have got another model since
         self._has_reported_tier = False
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._model
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`; the usage counts tries that led to no answer, too; raises ModelError."""
@@ -194,7 +189,7 @@ class HostedClient:
                 report = retries.fault_of(error).report
                 if report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
                     is_cut = report.meaning == "cut"
-                    return Answer(report.generated, "length" if is_cut else "stop", model=self._model)
+                    return Answer(report.generated, "length" if is_cut else "stop", model=self.name)
                 if not self._has_less(call, error):
                     if call.suspicious is not None and report.status in _REFUSED:
                         raise call.suspicious from None
@@ -207,9 +202,7 @@ class HostedClient:
         is_limited = report.status == HTTPStatus.TOO_MANY_REQUESTS and call.limits.service_tier == "flex"
         if is_limited and _BUSY_TIER.search(report.text):
             if not self._has_reported_tier:
-                _log.info(
-                    "%s has no room in the service tier flex now: asking for the usual one", self._model
-                )
+                _log.info("%s has no room in the service tier flex now: asking for the usual one", self.name)
             self._has_reported_tier = True
             call.limits = replace(call.limits, service_tier=None)
             return True
@@ -239,9 +232,8 @@ class HostedClient:
             return True
         # A 500 passes, as a rule. Where the server has answered by a schema before, it is retried as it is;
         # so is the one that would confirm a doubt, once.
-        is_to_confirm = known.is_doubtful and not call.is_confirmed and call.budget.retries_left > 0
-        call.is_confirmed = True
-        return not known.has_answered_format and not is_to_confirm
+        is_first = call.budget.retries_left == call.budget.policy.retries > 0
+        return not known.has_answered_format and not (known.is_doubtful and is_first)
 
     def _guess(self, call: "_Call", *, is_500: bool) -> bool:
         """Leave out what an unnamed option may be: each alone, then more and more; return whether it does."""
@@ -279,16 +271,16 @@ class HostedClient:
         if self._has_answered_format and current.answer_format == "plain":  # another call has had an answer
             current = replace(current.with_format(first), is_doubtful=False)
         self._capabilities = known.updated(first, current)
-        self._store.learn(server.server_of(self._base_url), self._model, first, current)
+        self._store.learn(server.server_of(self._base_url), self.name, first, current)
         refused, was_refused = (each.omitted - each.doubted for each in (self._capabilities, known))
         for option in _OPTIONS:
             if option.notice and option.name in refused - was_refused:
-                _log.info("%s %s", self._model, option.notice)
+                _log.info("%s %s", self.name, option.notice)
 
     def _request(self, call: "_Call", capabilities: ServerCapabilities | None = None) -> dict[str, Any]:
         capabilities = capabilities or call.capabilities
         stream = self._on_text is not None or "whole" in capabilities.omitted
-        return chat_request(self._model, call.messages, call.schema, call.limits, capabilities, stream=stream)
+        return chat_request(self.name, call.messages, call.schema, call.limits, capabilities, stream=stream)
 
     async def _ask(self, call: "_Call") -> Answer:
         """Send the request once; raises the SDK's errors, TimeoutError, or InvalidResponseError."""
@@ -303,7 +295,7 @@ class HostedClient:
         call.sent.append(body)
         items = sorted(body.items(), key=lambda item: (item[0] == "response_format", item[0]))
         sending = self._sdk.chat.completions.with_streaming_response.create(
-            model=self._model,
+            model=self.name,
             messages=[],
             extra_body=dict(items),
             timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
@@ -324,7 +316,7 @@ class HostedClient:
         except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             fault = error
         try:
-            return streamed.answer(media_type, time.perf_counter() - started, self._model)
+            return streamed.answer(media_type, time.perf_counter() - started, self.name)
         except InvalidResponseError as error:
             call.budget.wasted += streamed.usage
             raise fault or error from None
@@ -342,7 +334,7 @@ class HostedClient:
     def _error(self, fault: BaseException, wasted: Usage) -> ModelError:
         address, secrets = self._base_url, server.secrets_of(self._base_url, self._sdk.api_key)
         host, proxy, unreached = server.host_of(address), server.proxy_of(address), self._server.unreached
-        error = retries.model_error(fault, host, self._model, self._key_hint, unreached, secrets, proxy)
+        error = retries.model_error(fault, host, self.name, self._key_hint, unreached, secrets, proxy)
         error.usage = None if wasted == Usage() else wasted
         return error
 
@@ -543,4 +535,3 @@ class _Call:
     suspicious: Exception | None = None  # the refusal after which the schema was left out, in this try
     before: ServerCapabilities = field(default_factory=ServerCapabilities)  # then
     is_after_fault: bool = False  # something was left out after a 500, which may have been chance
-    is_confirmed: bool = False  # a 500 was retried as it is, to confirm a doubt
