@@ -9,12 +9,10 @@ import textwrap
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
-from synopsis_writer.answers import read_json
 from synopsis_writer.errors import ModelError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
@@ -96,16 +94,8 @@ BODIES: dict[str, tuple[int, dict[str, str], Iterator[bytes], int]] = {
     ),
 }
 
-TRIED_OFTEN = ("lines of data", False)  # each line of 64 MB
 
-
-@pytest.mark.parametrize(
-    ("kind", "is_streamed"),
-    [
-        pytest.param(*each, marks=[pytest.mark.slow] * (each == TRIED_OFTEN))
-        for each in itertools.product(BODIES, (False, True))
-    ],
-)
+@pytest.mark.parametrize(("kind", "is_streamed"), [*itertools.product(BODIES, (False, True))])
 async def test_a_body_is_read_up_to_its_limit_and_ends_in_one_line(kind: str, is_streamed: bool) -> None:
     status, headers, pieces, most = BODIES[kind]
     if not is_streamed and headers == EVENTS:
@@ -167,20 +157,11 @@ def test_a_long_line_in_small_pieces_is_joined_once() -> None:
     assert joined(reader, iter([b"\n\n"])) == [b"x" * 100_000]
 
 
-def test_an_event_of_many_lines_is_tried_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from synopsis_writer.models import responses
-
-    parsed = 0
-    load = read_json
-
-    def counting(data: bytes | str) -> Any:
-        nonlocal parsed
-        parsed += 1
-        return load(data)
-
-    monkeypatch.setattr(responses, "read_json", counting)
-    joined(EventReader(), iter([b"data: {},\n"] * 5_000))
-    assert parsed < 50
+def test_lines_of_data_that_continue_each_other_are_one_event_and_others_are_several() -> None:
+    values = b'{"a": [|{},|{}|]|}|null|{"b":|1}|[DONE]|'
+    lines = b"".join(b"data: %s\n" % value for value in values.split(b"|"))
+    events = [b'{"a": [\n{},\n{}\n]\n}', b"null", b'{"b":\n1}', b"[DONE]"]
+    assert joined(EventReader(), iter([lines])) == events
 
 
 def test_a_growing_text_is_shown_seldom_enough_to_take_linear_time() -> None:

@@ -47,10 +47,8 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
     """Return the model to ask; raises SettingsError if there is none, or its address cannot be used."""
     named = settings.model
     base_url = server_address(settings, environment)
-    local = None
-    if named is not None and not named.startswith(SERVERS):
-        local = _local_model(named, settings, base_url)
-    if local is not None:
+    may_be_local = named and not named.startswith(SERVERS)
+    if may_be_local and (local := _local_model(named or "", settings, base_url)) is not None:
         if settings.is_flag("base_url"):
             raise SettingsError(
                 f"--base-url names a server, but the model '{named}' runs on this machine: "

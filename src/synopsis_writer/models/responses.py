@@ -27,7 +27,6 @@ _FINISH: Mapping[Finish | Literal["failed"], str] = SERVERS["finish"]
 # Bytes of a body, after decompression. A stream has some 250 bytes around each token.
 MOST_ERROR, MOST_STREAM = 1_000_000, 64_000_000
 _PIECE_BYTES = 65_536
-_MOST_TRIES = 20  # to read an event of several lines as JSON: very many must not cost quadratic time
 _EPOCH = 1970  # the year of a number that is no time, such as 0 for never
 _NO_COMPLETION = "the answer does not have the shape of a completion"
 _NO_JSON = "the answer is a page or text, not a completion"
@@ -170,7 +169,7 @@ class EventReader:
         self._decoder = io.IncrementalNewlineDecoder(latin, translate=True)
         self._line: list[str] = []  # the pieces of one that has not ended, a byte a letter
         self._data: list[bytes] = []
-        self._size = self._tries = 0  # the bytes of both; how often the data were read
+        self._size = 0  # the bytes of both
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Take some bytes; a line may end in LF, CR or both; raises InvalidResponseError for a huge event."""
@@ -185,7 +184,9 @@ class EventReader:
         for line in lines:
             name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
             if name == b"data":
-                if self._data and self._is_whole():  # some leave out the blank line
+                # Some leave out the blank line; two values side by side are never one.
+                is_next = bool(self._data) and self._data[-1].rstrip()[-1:] not in b",[:{"
+                if is_next and value.lstrip()[:1] not in b",]}:":
                     yield self._take()
                 self._data.append(value.removeprefix(b" "))
             if self._data and (not line or value.strip() == b"[DONE]"):
@@ -193,16 +194,8 @@ class EventReader:
         self._size = sum(map(len, self._data)) + len(rest)
 
     def _take(self) -> bytes:
-        data, self._data, self._tries = b"\n".join(self._data), [], 0
+        data, self._data = b"\n".join(self._data), []
         return data
-
-    def _is_whole(self) -> bool:
-        self._tries += 1
-        with contextlib.suppress(ValueError):
-            if self._tries <= _MOST_TRIES:
-                read_json(b"\n".join(self._data))
-                return True
-        return False
 
 
 class _Text:
