@@ -124,8 +124,8 @@ def test_a_local_model_overrides_a_base_url_of_the_settings() -> None:
 
 def test_a_server_may_call_its_model_as_a_file_or_a_pulled_one(tmp_path: Path) -> None:
     target = parse_name("qwen3-8b")
-    target.path(tmp_path).parent.mkdir(parents=True)
-    target.path(tmp_path).write_bytes(b"GGUF")
+    target.path_in(tmp_path).parent.mkdir(parents=True)
+    target.path_in(tmp_path).write_bytes(b"GGUF")
     record(target, "revision", 4, "sum", tmp_path)
     address = {"base_url": "http://127.0.0.1:1/v1"}
     assert resolve_model(load_settings({"cache": tmp_path, "model": "qwen3-8b"}, {}), {}).kind == "file"

@@ -129,7 +129,12 @@ class JsonObject:
 
 def find_objects(answer: str) -> list[JsonObject]:
     """Return the outermost JSON objects of an answer, in order; none that is inside a broken one."""
-    text = _unquoted(answer)
+    text = answer.strip()
+    text = f'"{text}"' if re.match(r"\{(\s|\\[nt])*\\\"", text) else text
+    try:  # it may have been encoded twice
+        text = str(_DECODER.raw_decode(text)[0]) if text.startswith('"') else answer
+    except ValueError:
+        text = answer
     objects: list[JsonObject] = []
     end = failures = 0
     while failures < _MOST_FAILURES and (begun := _START.search(text, end)):
@@ -153,16 +158,6 @@ def is_closed(answer: str) -> bool:
     """Whether the last JSON object of an answer is whole."""
     objects = [each for each in find_objects(answer) if each.data != {}]
     return bool(objects) and objects[-1].data is not None
-
-
-def _unquoted(answer: str) -> str:
-    """Return the text of an answer that was encoded twice; any other as it is."""
-    text = answer.strip()
-    text = f'"{text}"' if re.match(r"\{(\s|\\[nt])*\\\"", text) else text
-    try:
-        return str(_DECODER.raw_decode(text)[0]) if text.startswith('"') else answer
-    except ValueError:
-        return answer
 
 
 def _end_of_broken(text: str, start: int) -> int:

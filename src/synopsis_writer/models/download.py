@@ -114,14 +114,23 @@ KNOWN: Mapping[str, KnownModel] = {
 }
 
 
-class PulledModel(BaseModel):
-    """A model in the cache: where it came from, and what was verified on arrival."""
+class HubFile(BaseModel):
+    """A file of a repository on the hub."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str  # to ask for it by: one of `KNOWN`, or `owner/repo:file`
     repo: str
     file: str
+
+    def path_in(self, cache: Path) -> Path:
+        """Return where the file is saved."""
+        return cache / _FOLDER / self.repo.replace("/", "--") / self.file
+
+
+class PulledModel(HubFile):
+    """A model in the cache: where it came from, and what was verified on arrival."""
+
     revision: str  # the commit
     size: int  # bytes
     sha256: str
@@ -132,22 +141,10 @@ class PulledModel(BaseModel):
 _ENTRIES = TypeAdapter(list[OnErrorOmit[PulledModel]])
 
 
-class HubFile(NamedTuple):
-    """A file of a repository on the hub, and the name it is asked for by."""
-
-    name: str
-    repo: str
-    file: str
-
-    def path(self, cache: Path) -> Path:
-        """Return where the file is saved."""
-        return cache / _FOLDER / self.repo.replace("/", "--") / self.file
-
-
 def parse_name(name: str) -> HubFile:
     """Return the file that a name stands for; raises SettingsError."""
     if (known := KNOWN.get(name.lower())) is not None:
-        return HubFile(name.lower(), known.repo, known.file)
+        return HubFile(name=name.lower(), repo=known.repo, file=known.file)
     match = _REPO_AND_FILE.fullmatch(name)
     if match is None or ".." in name:
         raise SettingsError(
@@ -159,7 +156,7 @@ def parse_name(name: str) -> HubFile:
     if _SPLIT_FILE.search(file):
         raise SettingsError(f"{name}: is one of several parts: name a file that holds the whole model")
     names = (known_name for known_name, known in KNOWN.items() if (known.repo, known.file) == (repo, file))
-    return HubFile(next(names, name), repo, file)
+    return HubFile(name=next(names, name), repo=repo, file=file)
 
 
 def pulled_models(cache: Path) -> list[PulledModel]:
@@ -178,8 +175,9 @@ def remove(name: str, cache: Path) -> None:
     """Delete a pulled model, its entry, and what a killed pull left; raises SettingsError, EngineError."""
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
-    file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
-    path, folder = model.path if model else file.path(cache), file._replace(file="").path(cache)
+    file = model or parse_name(name)
+    path = model.path if model else file.path_in(cache)
+    folder = file.model_copy(update={"file": ""}).path_in(cache)
     others = [other for other in models if other.name != file.name]
     is_alone = not any(other.repo == file.repo for other in others) and folder.is_dir()
     if not path.is_file() and not is_alone:
@@ -197,8 +195,8 @@ def remove(name: str, cache: Path) -> None:
 
 def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) -> None:
     """Enter a model into the record, in place of an older one of the same name."""
-    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.path(cache)}
-    new = PulledModel.model_validate({**file._asdict(), **found, "pulled_at": datetime.now(UTC)})
+    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.path_in(cache)}
+    new = PulledModel.model_validate({**file.model_dump(), **found, "pulled_at": datetime.now(UTC)})
     _write_record([new, *(model for model in pulled_models(cache) if model.name != new.name)], cache)
 
 
@@ -255,7 +253,7 @@ def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
             f"HF_ENDPOINT: plain http to {host_of(hub)} shows the token to everyone on the way: "
             "use https, or allow it with --insecure"
         )
-    path, address = file.path(cache), f"{hub}/{file.repo}/resolve/{{}}/{quote(file.file)}"
+    path, address = file.path_in(cache), f"{hub}/{file.repo}/resolve/{{}}/{quote(file.file)}"
     check = partial(_check, file, f"{hub}/{file.repo}")
     with httpx2.Client(headers=headers, timeout=_SILENCE, event_hooks={"response": [check]}) as client:
         # Commit, size and SHA-256 come with the redirect to where the bytes are.

@@ -158,9 +158,8 @@ class EmbeddedClient:
             "stream_options": {"include_usage": True},
             # Thinking aloud costs minutes here; templates that do not know the word ignore it.
             "chat_template_kwargs": {"enable_thinking": False},
+            **({} if limits.temperature is None else {"temperature": limits.temperature}),
         }
-        if limits.temperature is not None:
-            request["temperature"] = limits.temperature
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"schema": bounded(schema)}}
         answer = StreamedAnswer(self._on_text)
@@ -249,9 +248,7 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
 
 def completion(chunks: Sequence[Chunk], index: int) -> Completion:
     """Return one of the completions of a call, by its index."""
-    found = [
-        (chunk, choice) for chunk in chunks for choice in chunk.get("choices", ()) if choice["index"] == index
-    ]
+    found = [(one, choice) for one in chunks for choice in one.get("choices", ()) if choice["index"] == index]
     choices = [choice for _, choice in found]
     tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
     logprobs = tuple(token["logprob"] for token in tokens if token["token"])

@@ -46,6 +46,7 @@ _FORMATS = frozenset({"json_schema", "json_object"})
 FILE_TYPE = "application/binary"  # what the SDK asks for when it downloads a file
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _MARKS = {mark["mark"]: mark["value"] for mark in SERVERS["marks"]}
+_OPTIONS: Sequence[Mapping[str, Any]] = SERVERS["options"]  # what servers may refuse, as explained there
 _REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # what servers answer to what they do not support
 _TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
 _BUSY_TIER, _REFUSAL, _UNKNOWN = (
@@ -207,7 +208,7 @@ class HostedClient:
             call.limits = replace(call.limits, service_tier=None)
             return True
         if (option := _refused_option(report, self._request(call))) is not None:
-            without = known.omitted - {option.replaces} | {option.name}
+            without = known.omitted - {option.get("replaces")} | {option["name"]}
             if self._try(call, replace(known, omitted=without), is_500=is_500):
                 return True
         is_refusal = report.status in _REFUSED and report.meaning == "other"
@@ -239,7 +240,8 @@ class HostedClient:
         """Leave out what an unnamed option may be: each alone, then more and more; return whether it does."""
         known = call.capabilities
         base = replace(known, omitted=known.omitted - {*call.guess})
-        names = [option.name for option in _present(self._request(call, base)) if option.is_optional]
+        present = _present(self._request(call, base))
+        names = [option["name"] for option in present if option.get("is_optional", True)]
         names.sort(key=lambda name: name not in call.returned)
         for guess in (*([name] for name in names), *(names[:count] for count in range(2, len(names) + 1))):
             if self._try(call, replace(base, omitted=base.omitted | {*guess}), is_500=is_500):
@@ -274,8 +276,8 @@ class HostedClient:
         self._store.learn(server.server_of(self._base_url), self.name, first, current)
         refused, was_refused = (each.omitted - each.doubted for each in (self._capabilities, known))
         for option in _OPTIONS:
-            if option.notice and option.name in refused - was_refused:
-                _log.info("%s %s", self.name, option.notice)
+            if "notice" in option and option["name"] in refused - was_refused:
+                _log.info("%s %s", self.name, option["notice"])
 
     def _request(self, call: "_Call", capabilities: ServerCapabilities | None = None) -> dict[str, Any]:
         capabilities = capabilities or call.capabilities
@@ -473,31 +475,17 @@ def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
     return ServerCapabilities(frozenset({"max_tokens"} if is_new else ()), cache_mark=next(marks, ""))
 
 
-@dataclass(frozen=True)
-class _Option:
-    """What a server may refuse of a request, as `data/servers.toml` explains it."""
-
-    name: str
-    pattern: str
-    notice: str = ""
-    is_optional: bool = True
-    replaces: str = ""  # the option that is sent again in its place, or whose refusal this one contains
-
-
-_OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
-
-
-def _present(request: Mapping[str, Any]) -> list[_Option]:
+def _present(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what a server may refuse of `request`."""
     format_type = request.get("response_format", {}).get("type", "")
     roles = {message["role"] for message in request["messages"]}
     present = {*request, *roles, format_type, "" if "stream" in request else "whole"}
     if any(isinstance(message["content"], list) for message in request["messages"]):
         present.add("cache_mark")
-    return [option for option in _OPTIONS if option.name in present]
+    return [option for option in _OPTIONS if option["name"] in present]
 
 
-def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | None:
+def _refused_option(report: Report, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return what of `request` a report names; None if it names nothing."""
     # An error with status 200 may have no other: then its words must be a refusal's.
     is_refusal = report.status in _REFUSED or (report.status == 0 and _REFUSAL.search(report.text))
@@ -505,12 +493,10 @@ def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | Non
         return None
     for option in _present(request):
         # OpenAI names the field of the role, others all messages.
-        is_named = report.parameter and not (
-            option.name == "system" and report.parameter.startswith("messages")
-        )
-        named = report.parameter if is_named else report.text
-        if re.search(option.pattern, named, re.IGNORECASE | re.DOTALL):
-            return None if "tokens" in option.name and _TOO_HIGH.search(report.text) else option
+        is_about_all = option["name"] == "system" and report.parameter.startswith("messages")
+        named = report.text if is_about_all or not report.parameter else report.parameter
+        if re.search(option["pattern"], named, re.IGNORECASE | re.DOTALL):
+            return None if "tokens" in option["name"] and _TOO_HIGH.search(report.text) else option
     return None
 
 

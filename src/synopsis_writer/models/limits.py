@@ -158,38 +158,27 @@ class RateLimitedClient(ClientWrapper):
         super().__init__(client)
         self._turn = asyncio.Lock()
         self._calls = asyncio.Semaphore(calls) if calls else contextlib.nullcontext()
-        # A limiter that held a whole minute would let twice as much through in the first one.
-        self._requests = _Pace("--rpm", _MINUTE / rpm, 1) if rpm else None
-        self._tokens = _Pace("--tpm", _MINUTE / tpm, tpm / _MINUTE) if tpm else None
+        # By flag: seconds a unit, and the units that are not waited for: a limiter that held a whole minute
+        # would let twice as much through in the first one.
+        paces = {"--rpm": (_MINUTE / rpm, 1.0)} if rpm else {}
+        self._paces = paces | ({"--tpm": (_MINUTE / tpm, tpm / _MINUTE)} if tpm else {})
+        self._free_at = dict.fromkeys(self._paces, 0.0)
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Wait until the rate allows it, then ask; raises as the client does."""
-        if self._requests is not None:
-            await self._requests.wait(1)
-        if self._tokens is not None:
-            answer = min(_ANSWER_TOKENS, limits.max_tokens)
-            await self._tokens.wait(estimate_tokens(messages, schema) + answer)
+        for flag, (pace, at_once) in self._paces.items():
+            tokens = estimate_tokens(messages, schema) + min(_ANSWER_TOKENS, limits.max_tokens)
+            units, now = 1 if flag == "--rpm" else tokens, asyncio.get_running_loop().time()
+            start = max(now, self._free_at[flag])
+            self._free_at[flag] = start + units * pace
+            seconds = start - now + max(0.0, units - at_once) * pace
+            if seconds >= _LONG_WAIT:
+                log_wait(_log, f"{flag} is reached", "asking", seconds)
+            await asyncio.sleep(seconds)
         async with self._turn:
             await asyncio.sleep(0)  # forty calls begun at once would hold the loop for a third of a second
         async with self._calls:
             return await self._client.complete(messages, schema, limits)
-
-
-class _Pace:
-    """Lets units through one after another, each in its time; `at_once` of them need not be waited for."""
-
-    def __init__(self, flag: str, seconds_a_unit: float, at_once: float) -> None:
-        self._flag, self._seconds_a_unit, self._at_once = flag, seconds_a_unit, at_once
-        self._free_at = 0.0
-
-    async def wait(self, units: float) -> None:
-        now = asyncio.get_running_loop().time()
-        start = max(now, self._free_at)
-        self._free_at = start + units * self._seconds_a_unit
-        seconds = start - now + max(0.0, units - self._at_once) * self._seconds_a_unit
-        if seconds >= _LONG_WAIT:
-            log_wait(_log, f"{self._flag} is reached", "asking", seconds)
-        await asyncio.sleep(seconds)
 
 
 def request_key(
