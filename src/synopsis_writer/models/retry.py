@@ -167,7 +167,8 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
         fault = fault_of(cast("BaseException", outcome.exception()))
         budget.longest_try = max(budget.longest_try, now - budget.try_began)
         server.not_before = max(server.not_before, now + fault.wait)
-        seconds = max(named_wait(), backoff(state))
+        named_wait()
+        seconds = max(server.not_before - now, backoff(state))
         if budget.retries_left <= 0 or seconds + budget.longest_try > budget.seconds_left:
             outcome.result()  # raises it
         budget.retries_left -= 1
