@@ -1,8 +1,6 @@
 """What a model's answer says: thoughts are dropped, and JSON objects are found, read and repaired.
 
-Repaired is what can be read in one way only. Libraries guess: json-repair closes a truncated answer, drops
-words that it cannot place, and ends a text at the straight quote that closes „…"; json5 and dirtyjson know
-neither that quote nor `True`.
+Repaired is what can be read in one way only; json-repair guesses, json5 and dirtyjson know no „…".
 """
 
 import json
@@ -62,10 +60,7 @@ _HINT = ': write a straight quote inside a text as \\"'
 
 
 def without_thoughts(text: str, *, is_cut: bool) -> str:
-    """Return an answer without its model's thoughts, whose marks do not count inside a JSON object.
-
-    Thoughts that do not end are the answer where there is nothing else, unless that is cut.
-    """
+    """Return an answer without its model's thoughts, whose marks do not count inside a JSON object."""
     outside, start, is_open = "", 0, False
     end = failures = 0  # marks and objects are read up to `end`
     for mark in _MARK.finditer(text):
@@ -83,7 +78,7 @@ def without_thoughts(text: str, *, is_cut: bool) -> str:
         start = end if is_close or not is_open else start
         is_open = not is_close
     rest = text[start:]
-    if is_open:
+    if is_open:  # thoughts that do not end are the answer where there is nothing else, unless it is cut
         return outside if is_cut or "{" in outside else rest
     if "{" in rest or not start:
         return rest
@@ -100,14 +95,11 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
 
 def read_json(data: bytes | bytearray | str) -> Any:
-    """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply.
-
-    Bytes that are no UTF-8 are read as Windows' letters, or replaced if others are UTF-8.
-    """
+    """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply."""
     try:
         try:
             return json.loads(data, parse_int=_whole_number)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError:  # Windows' letters; others are replaced in what is UTF-8 but for them
             if isinstance(data, str):
                 raise
             text = bytes(data).decode("utf-8", "replace")

@@ -108,10 +108,8 @@ class KnownModel(NamedTuple):
     licence: str
 
 
-KNOWN: Mapping[str, KnownModel] = {
-    name: KnownModel(**model)
-    for name, model in read_toml(Path(__file__).with_name("data") / "pullable.toml").items()
-}
+_PULLABLE = read_toml(Path(__file__).with_name("data") / "pullable.toml")
+KNOWN: Mapping[str, KnownModel] = {name: KnownModel(**model) for name, model in _PULLABLE.items()}
 
 
 class HubFile(BaseModel):
@@ -208,8 +206,7 @@ def _write_record(models: list[PulledModel], cache: Path) -> None:
 def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
     """Download a model into `cache` unless it is there, verify it, and return its path; or leave nothing.
 
-    `insecure` allows plain http to a hub on another machine. Raises SettingsError for a name, an address or a
-    token that cannot be, EngineError where the file is damaged or cannot be saved, else ModelError.
+    Raises SettingsError for a name, an address or a token, EngineError for the file, else ModelError.
     """
     import httpx2
 

@@ -1,8 +1,4 @@
-"""A GGUF model in this process, through llama.cpp.
-
-Opening the first engine sets `OMP_NUM_THREADS`, `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` in the environment of
-this process unless they are set: OpenMP reads them once, and its spinning threads starve a busy machine.
-"""
+"""A GGUF model in this process, through llama.cpp."""
 
 import asyncio
 import os
@@ -109,7 +105,7 @@ class Engine:
             nonlocal last_chunk_at
             last_chunk_at = time.monotonic()
             chunks.append(chunk)
-            if on_chunk is not None and not stop.is_set():
+            if on_chunk is not None and "error" not in chunk and not stop.is_set():
                 loop.call_soon_threadsafe(on_chunk, chunk)
             return stop.is_set() or self._closed.is_set()
 
@@ -163,14 +159,9 @@ class EmbeddedClient:
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"schema": bounded(schema)}}
         answer = StreamedAnswer(self._on_text)
-
-        def take(chunk: Chunk) -> None:
-            if "error" not in chunk:
-                answer.add(chunk)
-
         async with self._turn:
             start = time.monotonic()
-            await self._engine.run("handle_chat_completions", request, limits.timeout, take)
+            await self._engine.run("handle_chat_completions", request, limits.timeout, answer.add)
         result = answer.result(time.monotonic() - start, self.name)
         finish = result.finish if answer.is_finished else "length"  # one that just stops was truncated
         return replace(result, finish=finish, model=self.name)
@@ -207,6 +198,7 @@ def _holds_chat_template(path: Path) -> bool:
 
 
 def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> Any:
+    # OpenMP reads them once from the environment; its spinning threads would starve a busy machine.
     openmp = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
     for name, value in openmp.items():
         os.environ.setdefault(name, value)

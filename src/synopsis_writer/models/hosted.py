@@ -37,7 +37,6 @@ from synopsis_writer.usage import Usage
 
 _log = logging.getLogger(__name__)
 
-_LIST_SECONDS = 10.0
 _CONNECT_SECONDS = 30.0  # a firewall that drops packets would take all the time of a call
 # What a stream may still take once the text is complete: for the usage, and to reuse the connection.
 _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
@@ -127,10 +126,7 @@ class CapabilityStore:
 
 
 class HostedClient:
-    """A `ModelClient` for one model of an OpenAI-compatible server; it follows no redirects.
-
-    Waits and what the server refuses are logged. Raises SettingsError if address or key cannot be used.
-    """
+    """A `ModelClient` for a model of an OpenAI-compatible server; SettingsError for its address or key."""
 
     def __init__(
         self,
@@ -326,7 +322,7 @@ class HostedClient:
     async def models(self) -> Mapping[str, date | None]:
         """Return the models the server offers, sorted, and when each is shut down; raises ModelError."""
         try:
-            async with asyncio.timeout(_LIST_SECONDS):
+            async with asyncio.timeout(10):
                 raw = await self._sdk.models.with_raw_response.list()
             return read_models(raw.content, raw.headers.get("content-type", ""))
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:

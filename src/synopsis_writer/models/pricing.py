@@ -82,10 +82,8 @@ class PriceTable(BaseModel):
 
     def rate(self, model: str) -> Rate | None:
         """Return the prices of `model`: by its whole name, else by the longest beginning."""
-        if model in self.models:
-            return self.models[model]
-        matches = [name for name in self.models if name.endswith("*") and model.startswith(name[:-1])]
-        return self.models[max(matches, key=len)] if matches else None
+        starts = (name for name in self.models if name.endswith("*") and model.startswith(name[:-1]))
+        return self.models.get(model) or self.models.get(max(starts, key=len, default=""))
 
 
 def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> PriceTable:
@@ -133,10 +131,9 @@ class HostedPricer:
         return bool(found and found.model.deprecated)
 
     def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
-        """Return the cost of one call, by the model that answered, else by the one that was asked.
+        """Return the cost of one call, by the model that answered, else by the one asked; None: unpriced.
 
-        `tier` is what the server reports: a cheap one is granted only then. A sum must be made of costs: some
-        prices rise with the length of a prompt. None: the price or the tokens of the prompt are not known.
+        Costs are added, not usages: some prices rise with a prompt. A cheap `tier` counts only if reported.
         """
         if self.is_free or not usage.prompt_tokens:
             return NO_COST if self.is_free else None
@@ -157,10 +154,7 @@ FREE = HostedPricer("", is_free=True)  # the embedded engine, which runs on the 
 
 
 def _calculated(usage: Usage, model: str, base_url: str | None, kind: Mapping[str, str]) -> Any:
-    """Return what a call costs by the data inside genai-prices: nothing is fetched; None if unpriced there.
-
-    If they hold a special price for a `kind` of calls it is that one, else the usual one.
-    """
+    """Return what a call of a `kind` costs by the data inside genai-prices; None if they have no price."""
     import genai_prices
 
     cached, written = _prompt_parts(usage)

@@ -232,11 +232,9 @@ class _Text:
 
 @dataclass
 class StreamedAnswer:
-    """An answer that is put together from the bytes of a stream, or of a whole body.
+    """An answer that is put together from the bytes of a stream, or of a whole body."""
 
-    `on_text` is given the whole text as it grows, so seldom that all showing takes linear time.
-    """
-
+    # Given the whole text as it grows, so seldom that all showing takes linear time.
     on_text: Callable[[str], None] | None = None
     clock: Callable[[], float] = time.monotonic
     is_finished: bool = False  # the model has ended; only the usage may still come

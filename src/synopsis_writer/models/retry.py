@@ -140,11 +140,7 @@ class RetryBudget:
 
 
 def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying:
-    """Return tenacity's loop for one request of a call; it logs each wait, and re-raises the last fault.
-
-    No try begins before the time that the server named to any call (LongWaitError if that is too late), and
-    none with less time than an earlier one took.
-    """
+    """Return tenacity's loop for one request of a call; raises its last fault, or LongWaitError."""
     first = budget.policy.first_wait
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
 
@@ -154,7 +150,7 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
             raise LongWaitError(seconds)
         return seconds
 
-    async def before(_: tenacity.RetryCallState) -> None:
+    async def before(_: tenacity.RetryCallState) -> None:  # never before the time that any call was named
         while server.not_before > budget.waited_until:
             seconds, budget.waited_until = named_wait(), server.not_before
             if seconds > 0:
@@ -169,6 +165,7 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
         server.not_before = max(server.not_before, now + fault.wait)
         named_wait()
         seconds = max(server.not_before - now, backoff(state))
+        # No try begins with less time than an earlier one took.
         if budget.retries_left <= 0 or seconds + budget.longest_try > budget.seconds_left:
             outcome.result()  # raises it
         budget.retries_left -= 1
@@ -266,22 +263,17 @@ def read_report(status: int, body: object) -> Report:
     parameter, generated = details.get("param"), details.get("failed_generation")
     codes = [details.get(name) for name in ("code", "type", "status")]  # any JSON, so nothing hashable
     is_quota = status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in codes
+    words = re.sub(r"\\*\"(error|message|msg|detail)\\*\"\s*:", " ", text)  # without the names of fields
+    meanings = () if status in _NOT_OF_THE_PROMPT else _MEANINGS.items()
+    fitting = (name for name, one in meanings if re.search(one, words, re.IGNORECASE | re.DOTALL))
     return Report(
         status,
         text,
         "".join(filter(str.isprintable, " ".join(_words(body).split()))),
         parameter if isinstance(parameter, str) else "",
         generated if isinstance(generated, str) else json.dumps(generated) if generated else "",
-        "quota" if is_quota else _meaning(status, text),
+        "quota" if is_quota else next(fitting, "other"),
     )
-
-
-def _meaning(status: int, text: str) -> Meaning:
-    if status in _NOT_OF_THE_PROMPT:
-        return "other"
-    flags = re.IGNORECASE | re.DOTALL
-    text = re.sub(r"\\*\"(error|message|msg|detail)\\*\"\s*:", " ", text)  # names of fields, not words
-    return next((name for name, pattern in _MEANINGS.items() if re.search(pattern, text, flags)), "other")
 
 
 def _words(body: object, depth: int = 0) -> str:
@@ -330,7 +322,7 @@ def fault_of(error: BaseException, model: str = "", proxy: str = "") -> Fault:
         fault = _status_fault(error, model, proxy)
     elif isinstance(error, InvalidResponseError):
         headers, text = {}, f"{error.message}: {error.fix}"
-        fault = Fault(error.message, text, is_transient=error.is_transient, report=error.report)
+        fault = Fault(error.message, text, error.is_transient, report=error.report)
     else:
         return _connection_fault(error, proxy)
     meaning = fault.report.meaning
