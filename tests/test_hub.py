@@ -563,8 +563,8 @@ def test_a_file_that_cannot_be_deleted(place: Place, monkeypatch: pytest.MonkeyP
         ("../klein:klein.gguf", "write owner/repo:file.gguf"),
         ("haus/klein:a b.gguf", "write owner/repo:file.gguf"),
         ("haus/klein:k-00001-of-00002.gguf", "one of several parts"),
-        ("haus/kl--ein:k.gguf", "'haus/kl--ein' is not a repository's name"),
-        ("-haus/klein:k.gguf", "'-haus/klein' is not a repository's name"),
+        ("haus/kl--ein:k.gguf", "'haus/kl--ein:k.gguf' is not a model's name"),
+        ("-haus/klein:k.gguf", "'-haus/klein:k.gguf' is not a model's name"),
     ],
 )
 def test_names_that_cannot_be(place: Place, name: str, words: str) -> None:

@@ -133,6 +133,7 @@ def find_objects(answer: str) -> list[JsonObject]:
         start = begun.start()
         try:
             data, end = _read(text, start)
+            objects.append(JsonObject(text[start:end], data))
         except json.JSONDecodeError as error:
             failures += 1
             end, problem = _end_of_broken(text, start), "the JSON is cut off"
@@ -141,8 +142,6 @@ def find_objects(answer: str) -> list[JsonObject]:
                 index = f"line {error.lineno}, column {error.colno}"
                 problem = f"the JSON breaks at {index}, near …{near}…{error.msg}"
             objects.append(JsonObject(text[start:end], None, problem))
-        else:
-            objects.append(JsonObject(text[start:end], data))
     return objects
 
 

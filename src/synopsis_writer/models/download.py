@@ -144,13 +144,11 @@ def parse_name(name: str) -> HubFile:
     if (known := KNOWN.get(name.lower())) is not None:
         return HubFile(name=name.lower(), repo=known.repo, file=known.file)
     match = _REPO_AND_FILE.fullmatch(name)
-    if match is None or ".." in name:
+    if match is None or ".." in name or not _REPO.fullmatch(match[1]):
         raise SettingsError(
             f"'{name}' is not a model's name: write owner/repo:file.gguf, or one of {', '.join(KNOWN)}"
         )
     repo, file = match.groups()
-    if not _REPO.fullmatch(repo):
-        raise SettingsError(f"{name}: '{repo}' is not a repository's name: check it")
     if _SPLIT_FILE.search(file):
         raise SettingsError(f"{name}: is one of several parts: name a file that holds the whole model")
     names = (known_name for known_name, known in KNOWN.items() if (known.repo, known.file) == (repo, file))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.errors import EngineError, FileError
-from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
+from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.download import INSTALL, MAGIC
 from synopsis_writer.models.responses import StreamedAnswer, read_usage
 from synopsis_writer.storage.files import open_input
@@ -36,7 +36,6 @@ class Completion:
     """One continuation of a prompt, without the prompt."""
 
     text: str
-    finish: Finish = "stop"  # `length` when the tokens or the context ran out
     logprobs: tuple[float, ...] = ()  # natural, of each token but the end token; empty unless asked for
     usage: Usage = field(default_factory=Usage)  # of several of one prompt only the first counts the prompt
 
@@ -247,6 +246,4 @@ def completion(chunks: Sequence[Chunk], index: int) -> Completion:
     counted = (chunk["usage"] for chunk, _ in reversed(found) if chunk.get("usage"))
     usage = read_usage(next(counted, None))  # the last is the whole
     usage = usage if index == 0 else Usage(completion_tokens=usage.completion_tokens)
-    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    finish: Finish = "stop" if reasons[-1:] == ["stop"] else "length"  # one that just stops was truncated
-    return Completion("".join(choice["text"] for choice in choices), finish, logprobs, usage)
+    return Completion("".join(choice["text"] for choice in choices), logprobs, usage)

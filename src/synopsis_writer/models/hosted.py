@@ -8,7 +8,6 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from http import HTTPStatus
@@ -285,9 +284,8 @@ class HostedClient:
         streamed, media_type = StreamedAnswer(self._on_text), ""
         fault: Exception | None = None
         seconds = min(call.limits.timeout, call.budget.policy.seconds)
-        started = time.perf_counter()
         now = asyncio.get_running_loop().time
-        end = now() + seconds
+        started, end = now(), now() + seconds
         # The SDK would search every message for names that it has to convert: the body is sent as it is.
         body = self._request(call)
         call.sent.append(body)
@@ -314,7 +312,7 @@ class HostedClient:
         except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             fault = error
         try:
-            return streamed.answer(media_type, time.perf_counter() - started, self.name)
+            return streamed.answer(media_type, now() - started, self.name)
         except InvalidResponseError as error:
             call.budget.wasted += streamed.usage
             raise fault or error from None
@@ -506,7 +504,7 @@ class _Call:
     budget: retries.RetryBudget
     first: ServerCapabilities  # what was known of the server
     capabilities: ServerCapabilities  # what to ask with
-    returned: AbstractSet[str]  # what was left out before, and is sent again to see whether it may be
+    returned: frozenset[str]  # what was left out before, and is sent again to see whether it may be
     sent: list[dict[str, Any]] = field(default_factory=list)  # the requests so far
     guess: Sequence[str] = ()  # what is left out by guess; all but the last perhaps without need
     may_be_the_schema: bool = True  # the schema has not been left out in vain

@@ -165,9 +165,8 @@ async def open_client(
     try:
         pricer = open_pricer(resolved, settings, environment)
         if pricer.is_deprecated:
-            _log.warning(
-                "%s: the provider is giving this model up: name another with --model", resolved.model
-            )
+            line = "%s: the provider is giving this model up: name another with --model"
+            _log.warning(line, resolved.model)
         client = BudgetClient(client, pricer, budget or Budget(settings.budget, settings.max_tokens_total))
         if settings.responses != "off":
             try:

@@ -60,11 +60,10 @@ def check_address(address: str) -> None:
 
 
 def _names_host(address: str) -> bool:
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(address)
         return bool(parts.hostname) and parts.port != 0 and " " not in address
-    except ValueError:
-        return False
+    return False
 
 
 def check_header(name: str, value: str) -> str:
@@ -106,12 +105,9 @@ def is_open(address: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine."""
     name = host.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761: never another machine
-        return True
-    try:
+    with contextlib.suppress(ValueError):
         return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return name == "localhost" or name.endswith(".localhost")  # RFC 6761: never another machine
 
 
 @dataclass(frozen=True)
