@@ -5,22 +5,17 @@ Repaired is what can be read in one way only; json-repair guesses, json5 and dir
 
 import json
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from synopsis_writer.characters import join_surrogates
 
-_NAME = r"(?:[\w-]{0,20}(?:think|thought|reason|reflect|scratchpad|analys|denken|gedanke|überleg)[\w-]*|cot)"
-_LEFT, _RIGHT = r"(?:<[|｜]{0,2}|\[|◁|＜|&lt;)", r"(?:[|｜]{0,2}>|\]|▷|＞|&gt;)"
-# `<think>` of DeepSeek and Qwen, `[THINK]` of Mistral, `◁think▷` of Kimi; the channels of gpt-oss, also where
-# a server has dropped their marks, and of Gemma 4; `<|START_THINKING|>` of Cohere; Apertus' inner voice.
+_MARKS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_CLOSE, _OPEN = ("|".join(_MARKS[kind]) for kind in ("close", "open"))
 _MARK = re.compile(
-    rf"(?P<close>{_LEFT}\s*/\s*(?:\w+:)?{_NAME}(?:\s[^<>\[\]]{{0,80}})?{_RIGHT}|<channel\|>"
-    r"|<[|｜](?:end[_▁](?:of[_▁])?(?:thinking|thought)|inner_suffix)[|｜]>"
-    r"|(?:<\|channel\|>\s*|assistant)final\b(?:[^<{]*<\|message\|>)?)"
-    rf"|{_LEFT}\s*(?:\w+:)?{_NAME}(?:\s[^<>\[\]/]{{0,80}})?{_RIGHT}"
-    r"|<[|｜](?:(?:start|begin)[_▁](?:of[_▁])?(?:thinking|thought)|inner_prefix)[|｜]>"
-    r"|<\|channel\|?>\s*(?:analysis|commentary|thought)",
+    re.sub(r"\{(name|left|right)\}", lambda part: _MARKS[part[1]], f"(?P<close>{_CLOSE})|{_OPEN}"),
     re.IGNORECASE,
 )
 _MOST_DIGITS = 300  # of a whole number; Python reads no 4,300

@@ -207,18 +207,14 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
         raise EngineError(f"the embedded engine is not installed: {INSTALL}") from error
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.verbosity = -1
-    params.n_ctx = context
+    params.verbosity, params.cache_ram_mib, params.warmup = -1, 0, False
+    params.n_ctx, params.n_parallel, params.chat_template = context, slots, chat_template
     params.n_batch = params.n_ubatch = 128  # tokens read at once: so long a cancelled call may still work
-    params.n_parallel = slots
-    params.cache_ram_mib = 0
     # A model with a sliding window can go back to a checkpoint alone: one a turn, so that the next prompt
     # re-reads only the turns that differ. Each takes as much memory as the window, 8 MB with Gemma 3 270M.
     params.checkpoint_min_step = 256  # tokens; an example takes about 1,100
     params.n_ctx_checkpoints = 8  # the last turns of a prompt and those of its repair
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.chat_template = chat_template
-    params.warmup = False
     # The library listens whatever we say: on a socket whose name is gone once it is open, or else on a
     # loopback port. A key that nobody knows shuts it, and no page of a browser gets an answer.
     params.api_keys = [secrets.token_hex(32)]

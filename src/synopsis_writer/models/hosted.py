@@ -143,10 +143,8 @@ class HostedClient:
         self.name = model
         self._base_url = server.DEFAULT_BASE_URL if base_url is None else base_url
         self._sdk = open_sdk(self._base_url, api_key, insecure=insecure, transport=transport)
-        self._retry = retry or RetryPolicy()
-        self._server = retries.ServerState()
-        self._on_text = on_text
-        self._key_hint = key_hint
+        self._retry, self._server = retry or RetryPolicy(), retries.ServerState()
+        self._on_text, self._key_hint = on_text, key_hint
         self._store = capabilities or CapabilityStore()
         self._capabilities = self._store.find(server.server_of(self._base_url), model)
         self._has_answered_format = False  # in this process: a server may have got another model since

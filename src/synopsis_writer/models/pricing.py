@@ -19,7 +19,6 @@ from synopsis_writer.settings import Settings, config_file
 from synopsis_writer.usage import NO_COST, Cost, Usage
 
 PRICES_FILE = "prices.toml"
-_MILLION = 1_000_000
 _DOLLAR = "USD"
 _DEAR = frozenset({"priority", "fast"})  # service tiers
 
@@ -48,12 +47,10 @@ class Rate(BaseModel):
     def price(self, usage: Usage) -> Decimal:
         """Return the price of `usage`; cached and written tokens are parts of the prompt's."""
         cached, written = _prompt_parts(usage)
-        return (
-            (usage.prompt_tokens - cached - written) * self.input
-            + cached * (self.input if self.cached is None else self.cached)
-            + written * (self.input if self.written is None else self.written)
-            + usage.completion_tokens * self.output
-        ) / _MILLION
+        fresh = usage.prompt_tokens - cached - written
+        prompt = ((fresh, self.input), (cached, self.cached), (written, self.written))
+        total = sum(count * (self.input if price is None else price) for count, price in prompt)
+        return (total + usage.completion_tokens * self.output) / 1_000_000
 
 
 def _prompt_parts(usage: Usage) -> tuple[int, int]:
@@ -157,12 +154,9 @@ def _calculated(usage: Usage, model: str, base_url: str | None, kind: Mapping[st
     """Return what a call of a `kind` costs by the data inside genai-prices; None if they have no price."""
     import genai_prices
 
-    cached, written = _prompt_parts(usage)
+    prompt, answer, (cached, written) = usage.prompt_tokens, usage.completion_tokens, _prompt_parts(usage)
     tokens = genai_prices.Usage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cache_read_tokens=cached,
-        cache_write_tokens=written,
+        input_tokens=prompt, output_tokens=answer, cache_read_tokens=cached, cache_write_tokens=written
     )
     # Whatever a server is called, or calls its model.
     with contextlib.suppress(LookupError, ValueError, ArithmeticError):

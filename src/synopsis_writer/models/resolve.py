@@ -191,15 +191,9 @@ def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mappin
 
 def limits_of(settings: Settings) -> Limits:
     """Return the bounds of one call."""
-    tier, timeout = settings.service_tier, settings.timeout
-    return Limits(
-        settings.max_tokens,
-        max(timeout, _FLEX_SECONDS) if tier == "flex" else timeout,
-        settings.temperature,
-        reasoning_effort=settings.reasoning_effort,
-        verbosity=settings.verbosity,
-        service_tier=tier,
-    )
+    effort, verbosity, tier = settings.reasoning_effort, settings.verbosity, settings.service_tier
+    timeout = max(settings.timeout, _FLEX_SECONDS) if tier == "flex" else settings.timeout
+    return Limits(settings.max_tokens, timeout, settings.temperature, 0, effort, verbosity, tier)
 
 
 def open_cache(settings: Settings) -> ResponseCache:

@@ -129,8 +129,7 @@ class RetryBudget:
         self.retries_left = policy.retries
         self.wasted = Usage()  # tokens that the server counted for responses that were no answer
         self.waited_until = 0.0  # the `not_before` that was waited for
-        self.try_began = 0.0
-        self.longest_try = 0.0  # seconds of the longest try that failed
+        self.try_began = self.longest_try = 0.0  # when, and the seconds of the longest that failed
         self._end = time.monotonic() + policy.seconds
 
     @property

@@ -79,10 +79,8 @@ def check_header(name: str, value: str) -> str:
 def proxy_of(address: str) -> str:
     """Return host and port of the environment's proxy for an address, if any; raises SettingsError."""
     parts = _split(address)
-    host = parts.hostname or ""
-    if (parts.scheme == "http" and is_loopback(host)) or urllib.request.proxy_bypass(host_of(address)):
-        return ""
-    proxies = urllib.request.getproxies()
+    is_here = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    proxies = {} if is_here or urllib.request.proxy_bypass(host_of(address)) else urllib.request.getproxies()
     name = parts.scheme if parts.scheme in proxies else "all"
     if not (proxy := proxies.get(name, "")):
         return ""
