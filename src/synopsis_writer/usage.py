@@ -30,9 +30,6 @@ class Usage:
         return [above - below for below, above in pairwise(cuts)]
 
 
-NO_USAGE = Usage()
-
-
 @dataclass(frozen=True)
 class Cost:
     """An amount of money; `currency` is empty where nothing is ever charged."""

@@ -291,7 +291,7 @@ def _open_log(*, only_read: bool = True) -> "contextlib.closing[runlog.RunLog]":
 def _run_data(run: "runlog.Run", attempts: "list[result.Attempt]") -> dict[str, Any]:
     answers, lost = [attempt.answer for attempt in attempts], run.lost
     reviews = sum(attempt.is_review for attempt in attempts)
-    tokens = sum((answer.usage for answer in answers), lost.usage if lost else usage.NO_USAGE)
+    tokens = sum((answer.usage for answer in answers), lost.usage if lost else usage.Usage())
     cost = usage.total_cost([*(answer.cost for answer in answers), *([lost.cost] if lost else [])])
     data: dict[str, Any] = {
         "run": run.id,

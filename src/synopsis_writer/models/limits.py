@@ -96,13 +96,14 @@ class BudgetClient(ClientWrapper):
         self._budget.reserve(worst)
         try:
             answer = await self._client.complete(messages, schema, limits)
-            cost = self._pricer.cost(answer.usage, answer.model, answer.service_tier)
+            usage, cost = answer.usage, self._pricer.cost(answer.usage, answer.model, answer.service_tier)
             # If the server does not say how many tokens it read, what was reserved counts as spent.
-            real = _spent(cost, answer.usage) if answer.usage.prompt_tokens else worst
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            real = Spent(cost, tokens) if usage.prompt_tokens else worst
         except ModelError as error:
             if error.usage is not None:
                 error.cost = self._pricer.cost(error.usage)
-                real = _spent(error.cost, error.usage)
+                real = Spent(error.cost, error.usage.prompt_tokens + error.usage.completion_tokens)
             raise
         finally:
             self._budget.settle(worst, real)
@@ -130,11 +131,7 @@ def worst_case(
     """Return the most that a call may cost."""
     prompt = estimate_tokens(messages, schema)
     most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind
-    return _spent(pricer.cost(most), most)
-
-
-def _spent(cost: Cost | None, usage: Usage) -> Spent:
-    return Spent(cost, usage.prompt_tokens + usage.completion_tokens)
+    return Spent(pricer.cost(most), prompt + limits.max_tokens)
 
 
 def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:

@@ -20,7 +20,7 @@ from synopsis_writer.answers import is_closed, read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
 from synopsis_writer.models.retry import SERVERS, InvalidResponseError, is_transient_status, read_report
-from synopsis_writer.usage import NO_USAGE, Usage
+from synopsis_writer.usage import Usage
 
 _FINISH: Mapping[Finish | Literal["failed"], str] = SERVERS["finish"]
 
@@ -239,7 +239,7 @@ class StreamedAnswer:
     clock: Callable[[], float] = time.monotonic
     is_finished: bool = False  # the model has ended; only the usage may still come
     is_done: bool = False  # the server announced that nothing follows
-    usage: Usage = NO_USAGE  # that the server has counted so far
+    usage: Usage = field(default_factory=Usage)  # that the server has counted so far
     _parts: dict[str, _Text] = field(default_factory=lambda: defaultdict(_Text))
     _finish: str = ""
     _model: str = ""

@@ -10,7 +10,7 @@ import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +20,7 @@ import tenacity
 
 from synopsis_writer.document import read_toml
 from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, UnavailableError
-from synopsis_writer.usage import NO_USAGE, Usage
+from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
     import openai
@@ -77,9 +77,6 @@ class Report:
     meaning: Meaning = "other"
 
 
-NO_REPORT = Report()
-
-
 @dataclass(eq=False)
 class InvalidResponseError(Exception):
     """The body of a response is not what was asked for."""
@@ -87,8 +84,8 @@ class InvalidResponseError(Exception):
     message: str
     is_transient: bool = False
     fix: str = "check --base-url (it often ends in /v1)"
-    usage: Usage = NO_USAGE  # that the server counted nevertheless
-    report: Report = NO_REPORT  # the error in the body
+    usage: Usage = field(default_factory=Usage)  # that the server counted nevertheless
+    report: Report = field(default_factory=Report)  # the error in the body
 
 
 @dataclass(eq=False)
@@ -108,7 +105,7 @@ class Fault:
     is_refusal: bool = False  # the server understood the request, and will not do it
     is_final: bool = False  # no other request will fare better
     is_unreached: bool = False  # there was no connection
-    report: Report = NO_REPORT  # what the server reports, with an error's status or in a body with status 200
+    report: Report = field(default_factory=Report)  # what the server reports
     wait: float = 0.0  # seconds for which the server wants no request; 0: it names none
     via: str = ""  # who may have answered in the server's place
 
@@ -331,11 +328,9 @@ def fault_of(error: BaseException, model: str = "", proxy: str = "") -> Fault:
 
 
 def _status_fault(error: "openai.APIStatusError", model: str, proxy: str) -> Fault:
-    import httpx2
-
     try:
         body: object = json.loads(error.response.content)
-    except (ValueError, RecursionError, httpx2.StreamError):
+    except (ValueError, RecursionError):
         body = error.body
     status, is_refusal = error.status_code, not is_server_fault(error.status_code)
     report = read_report(status, body)
@@ -344,7 +339,7 @@ def _status_fault(error: "openai.APIStatusError", model: str, proxy: str) -> Fau
     elif error.response.has_redirect_location:  # scheme and host: the rest is the server's to choose
         found = _TARGET.match(error.response.headers["location"])
         target = found[1] + found[2] if found else "another address"
-        text, report = f"redirects to {target}: set base_url to where it moved", NO_REPORT
+        text, report = f"redirects to {target}: set base_url to where it moved", Report()
     else:
         fix = _FIXES.get(str(status), "check model and parameters")
         text = f"answered {status} for model '{model}': {fix}"
