@@ -1,11 +1,10 @@
 """Cached answers: a SQLite file of what models answered, the oldest deleted first."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from synopsis_writer.errors import FileError
 from synopsis_writer.models.base import MOST_ANSWER, Answer
@@ -43,10 +42,11 @@ class ResponseCache:
     def get(self, key: str) -> Answer | None:
         """Return a cached answer: it costs nothing, and took no time."""
         query = "SELECT text, finish, model FROM answers WHERE key = ? AND kept > ?"
-        rows = self._select(query, (key, self._clock() - self._most_seconds))
-        if not rows or not all(isinstance(value, str) for value in rows[0]):  # a damaged row
+        with self._errors_explained():
+            row = self._database.execute(query, (key, self._clock() - self._most_seconds)).fetchone()
+        if row is None or not all(isinstance(value, str) for value in row):  # a damaged row
             return None
-        text, finish, model = rows[0]
+        text, finish, model = row
         return Answer(text, finish, Usage(), 0.0, model, None, NO_COST, is_cached=True)
 
     def put(self, key: str, answer: Answer) -> None:
@@ -71,8 +71,9 @@ class ResponseCache:
 
     def size(self) -> CacheSize:
         """Return how much is cached."""
-        count, total, oldest = self._select("SELECT count(*), sum(bytes), min(kept) FROM answers")[0]
+        query = "SELECT count(*), sum(bytes), min(kept) FROM answers"
         with self._errors_explained():
+            count, total, oldest = self._database.execute(query).fetchone()
             return CacheSize(count, int(total or 0), min(max(float(oldest or 0), 0.0), self._clock()))
 
     def clear(self) -> bool:
@@ -85,10 +86,6 @@ class ResponseCache:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-    def _select(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._errors_explained():
-            return self._database.execute(query, values).fetchall()
 
     @contextmanager
     def _errors_explained(self) -> Iterator[None]:

@@ -22,7 +22,6 @@ Chunk = dict[str, Any]
 
 _MOST_BYTES = 10**12
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
-_TEMPLATE_KEY = b"tokenizer.chat_template"
 _LONGEST_SOCKET = 100  # characters of a socket's name, which systems limit to 104 or 108
 # `top_k` 0 would halve the speed with a vocabulary of 262,000 tokens.
 _SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.08, "repeat_penalty": 1.0}
@@ -190,7 +189,7 @@ def _holds_chat_template(path: Path) -> bool:
         with open_input(path, _MOST_BYTES) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise EngineError(f"{path}: is not a GGUF file: name a model in the GGUF format")
-            return _TEMPLATE_KEY in file.read(_HEADER_BYTES)
+            return b"tokenizer.chat_template" in file.read(_HEADER_BYTES)
     except FileError as error:
         fix = ": name a GGUF file you can read" if isinstance(error.__cause__, OSError) else ""
         raise EngineError(f"model {error}{fix}") from error

@@ -165,8 +165,7 @@ class HostedClient:
         except (openai.APIError, httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
             if not isinstance(fault, retries.LongWaitError):
-                is_unreached = retries.fault_of(fault).is_unreached
-                self._server.unreached = self._server.unreached + 1 if is_unreached else 0
+                self._server.unreached = (self._server.unreached + 1) * retries.fault_of(fault).is_unreached
         else:
             self._server.unreached = 0
             self._learn(call)  # only now: what led to no answer is not worth remembering
