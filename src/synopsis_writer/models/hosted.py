@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 import httpx2
 import openai
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
 
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models import retry as retries
@@ -88,6 +88,15 @@ class _Entry(BaseModel):
     model: str
     since: float
     capabilities: ServerCapabilities = Field(alias="dialect")
+
+    @field_validator("capabilities", mode="before")
+    @classmethod
+    def _read_older(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("omitted", []), list):
+            return data
+        options = [option for option in _OPTIONS if "before" in option]
+        names = [option["name"] for option in options if option["before"].items() <= data.items()]
+        return data | ({"omitted": [*data.get("omitted", []), *names]} if names else {})
 
 
 _ENTRIES = TypeAdapter(dict[Literal["dialects"], list[_Entry]])
