@@ -62,7 +62,7 @@ def test_a_recorded_repair_is_repeated() -> None:
     """A batch records what an attempt tells the model, and repairs with it later."""
     (damage,) = [each for each in DAMAGES if each.name == "reader addressed"]
     refused = Attempt(1, Answer(""), problem="", findings=tuple(findings(damage, "en")[:25]))
-    recorded = Attempt.recorded(1, Answer(""), passed=False, problems=refused.repairs)
+    recorded = Attempt.recorded(1, Answer(""), problems=refused.repairs)
     assert recorded.repairs == refused.repairs
 
 
