@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -18,7 +18,7 @@ from synopsis_writer.document import compose_yaml, decode
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError, explain
 from synopsis_writer.formats.reading import plain_text
 from synopsis_writer.house.house import House, built_in_house
-from synopsis_writer.storage.files import MOST_BYTES, open_input
+from synopsis_writer.storage.files import MOST_BYTES, open_input, read_input
 
 COLUMNS = tuple("id show theme form character beat words character-count air-date notes".split())
 
@@ -62,12 +62,8 @@ def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
 
     A form is one of `house`, or of the built-in house; a row that names none has the first. A row without an
     id gets 16 hex digits of the SHA-256 of its brief. Of all rows only 64 bits of each id and its place stay
-    in memory.
-
-    Raises, while it is read:
-        BriefError: a column is unknown, a row is no brief, two rows have one id, or there is no row.
-        FileError: the file cannot be read, or is not of its format.
-        SettingsError: it is Parquet, and pyarrow is not installed.
+    in memory. Raises InputError while it is read: BriefError for a wrong column, brief or id, FileError for
+    the file, SettingsError where it is Parquet and pyarrow is not installed.
     """
     places: dict[bytes, int] = {}
     for place, (where, cells) in enumerate(read_table(path), 1):
@@ -144,13 +140,9 @@ def _columns(names: Sequence[str], where: str) -> list[str]:
     columns = [name.strip().lower().replace("_", "-") for name in names]
     unknown = [name for name, column in zip(names, columns, strict=True) if column not in COLUMNS]
     if unknown:
-        listed = ", ".join(
-            repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…")
-            for name in list(dict.fromkeys(unknown))[:_MOST_NAMED]
-        )
-        raise BriefError(
-            f"{where}: unknown column{'s' * (len(unknown) > 1)} {listed}: known are {', '.join(COLUMNS)}"
-        )
+        shown = [name[:_LONGEST_NAME] + "…" * (len(name) > _LONGEST_NAME) for name in dict.fromkeys(unknown)]
+        what = f"unknown column{'s' * (len(unknown) > 1)} {', '.join(map(repr, shown[:_MOST_NAMED]))}"
+        raise BriefError(f"{where}: {what}: known are {', '.join(COLUMNS)}")
     for column in COLUMNS:
         if columns.count(column) > 1:
             raise BriefError(f"{where}: the column '{column}' appears twice: keep one")
@@ -192,25 +184,11 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[Row]:
         header, first = next(lines, ""), 2
     delimiter = named[1] if named else max(_DELIMITERS, key=header.count)
     columns: list[str] = []
-    for where, cells in _records(path, itertools.chain([header], lines), delimiter, first):
-        if not columns:
-            columns = _columns(cells, where)
-        elif len(cells) > len(columns):
-            raise BriefError(
-                f"{where}: has {len(cells)} cells for {len(columns)} columns: "
-                f"put a text that holds a {_DELIMITERS.get(delimiter, delimiter)} in quotes"
-            )
-        elif cells:
-            yield where, dict(zip(columns, map(plain_text, cells), strict=False))
-
-
-def _records(path: Path, lines: Iterable[str], delimiter: str, first: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield where each record begins, and its cells but empty ones at its end, as spreadsheets add them."""
     where, size = f"{path}:{first}", 0
 
     def counted() -> Iterator[str]:
         nonlocal size
-        for line in lines:  # a cell in quotes may have many lines
+        for line in itertools.chain([header], lines):  # a cell in quotes may have many lines
             size += len(line)
             if size > MOST_BYTES:
                 raise BriefError(f"{where}: the row that begins here is longer than 1 MB")
@@ -219,9 +197,17 @@ def _records(path: Path, lines: Iterable[str], delimiter: str, first: int) -> It
     reader = csv.reader(counted(), delimiter=delimiter, strict=True)
     try:
         for record in reader:
-            while record and not record[-1].strip():
-                record.pop()
-            yield where, record
+            # Without the empty cells at its end that spreadsheets add.
+            cells = [*itertools.dropwhile(lambda cell: not cell.strip(), reversed(record))][::-1]
+            if not columns:
+                columns = _columns(cells, where)
+            elif len(cells) > len(columns):
+                raise BriefError(
+                    f"{where}: has {len(cells)} cells for {len(columns)} columns: "
+                    f"put a text that holds a {_DELIMITERS.get(delimiter, delimiter)} in quotes"
+                )
+            elif cells:
+                yield where, dict(zip(columns, map(plain_text, cells), strict=False))
             where, size = f"{path}:{reader.line_num + first}", 0
     except csv.Error as error:
         way_out = (
@@ -244,15 +230,11 @@ def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[Row]:
         yield _row(where, pairs)
 
 
-def _read_yaml(path: Path, file: BinaryIO) -> Iterator[Row]:
+def _read_yaml(path: Path, _: BinaryIO) -> Iterator[Row]:
     """Yield the mappings of a list. All values are text, as they are written: `007` and dates stay so."""
-    data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise FileError(f"{path}: is larger than 1 MB: write so many briefs as .csv or .jsonl")
+    text = decode(read_input(path, hint="write so many briefs as .csv or .jsonl"), str(path))
     try:
-        documents = compose_yaml(decode(data, str(path)), path)
-    except FileError:
-        raise
+        documents = compose_yaml(text, path)
     except InputError as error:
         raise BriefError(str(error)) from error
     for document in documents:
@@ -292,22 +274,16 @@ def _read_parquet(path: Path, file: BinaryIO) -> Iterator[Row]:
     arrow, numbers = pyarrow(), itertools.count(1)
     try:
         footer = arrow.parquet.read_metadata(file)
-        for index in range(footer.num_row_groups):
-            group = footer.row_group(index)
-            chunks = [group.column(column) for column in range(group.num_columns)]
-            size = sum(chunk.total_uncompressed_size for chunk in chunks)
-            if size > _MOST_GROUP_BYTES or any(chunk.num_values > _MOST_VALUES for chunk in chunks):
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            values = max((group.column(index).num_values for index in range(group.num_columns)), default=0)
+            if group.total_byte_size > _MOST_GROUP_BYTES or values > _MOST_VALUES:
                 raise FileError(
-                    f"{path}: row group {index + 1} holds over {_MOST_GROUP_BYTES // 10**6} MB, or "
+                    f"{path}: a row group holds over {_MOST_GROUP_BYTES // 10**6} MB, or "
                     f"{_MOST_VALUES // 10**6} million values, of a column: write smaller groups"
                 )
-        leaves = [footer.schema.column(column) for column in range(footer.num_columns)]
-        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]  # a text that is
-        options = {
-            "read_dictionary": texts,
-            "pre_buffer": False,
-            "buffer_size": _MOST_BATCH_BYTES,
-        }  # repeated, once
+        leaves = map(footer.schema.column, range(footer.num_columns))
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]  # once, where repeated
+        options = {"read_dictionary": texts, "pre_buffer": False, "buffer_size": _MOST_BATCH_BYTES}
         table = arrow.parquet.ParquetFile(file, metadata=footer, **options)
         columns = _columns(table.schema_arrow.names, str(path))
         for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):

@@ -20,8 +20,8 @@ from synopsis_writer.writer import Writer
 
 # Of the provenance, what has a column of its own; the rest is in the column `meta`.
 _PROVENANCE = ("model", "draft", "attempts", "cost", "seconds", "created")
-_TEXT_COLUMNS = ("title", "logline", "characters", "storylines", "text")
-_COLUMNS = ("id", "place", *COLUMNS[1:], *_TEXT_COLUMNS, *_PROVENANCE, "meta")
+_TEXT = ("title", "logline", "characters", "storylines", "text")
+_COLUMNS = ("id", "place", *COLUMNS[1:], *_TEXT, *_PROVENANCE, "meta")
 
 
 def documents(rows: Iterable[SavedRow]) -> Iterator[Document]:
@@ -53,10 +53,9 @@ def release_row(path: Path, by: str, writer: Writer, waivers: Mapping[str, str])
 def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
     """Write `<folder>/<show-slug>/<id-slug>.md` a row, and return their number.
 
-    `load_example` reads each file back, and the folder serves as a pool of examples. Where two ids have one
-    slug, the later file has 16 hex digits of its id's SHA-256 behind it. The folder appears when it is whole.
-
-    Raises FileError if it cannot be written, or is there and holds anything; nothing is left behind.
+    The folder serves as a pool of examples, and appears when it is whole. Where two ids have one slug, the
+    later file has 16 hex digits of its id's SHA-256 behind it. Raises FileError if the folder cannot be
+    written, or holds anything.
     """
     count = 0
     try:
