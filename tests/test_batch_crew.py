@@ -12,7 +12,7 @@ import pytest
 import ray.exceptions
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.cluster.cluster import Job, Started, Timeouts, WorkerPool
+from synopsis_writer.cluster.cluster import Job, Timeouts, WorkerPool
 from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
@@ -68,11 +68,11 @@ class Cluster:
         self.made += 1
         killed = asyncio.Event()
 
-        async def records() -> list[logging.LogRecord]:
+        async def record() -> logging.LogRecord:
             await killed.wait()
             raise Died
 
-        async def start(_job: Job) -> Started:
+        async def start(_job: Job) -> tuple[str, None]:
             return "node", None
 
         async def make(_row: BatchRow, _last: object) -> Any:
@@ -81,7 +81,7 @@ class Cluster:
         return SimpleNamespace(
             __ray_ready__=SimpleNamespace(remote=ready),
             start=SimpleNamespace(remote=start),
-            records=SimpleNamespace(remote=records),
+            record=SimpleNamespace(remote=record),
             make=SimpleNamespace(remote=make),
             kill=killed.set,
         )

@@ -226,7 +226,8 @@ def test_answers_before_a_fatal_error_are_saved_and_counted(terminal: Terminal, 
     assert database.execute("SELECT row, number, passed FROM answers").fetchall() == [("row-0", 1, 0)]
     database.close()
     assert "100 + 50 tokens" in terminal("batch", "status", "out").out
-    done = run(terminal, [Reply(ANSWER)] * 2)
+    assert "1 of the pending rows wait to be repaired" in terminal("batch", "status", "out").out
+    done = run(terminal, [Reply(ANSWER)] * 2, "--attempts", "2")
     assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 2)
     assert "300 + 150 tokens" in done.out
 

@@ -10,7 +10,7 @@ from synopsis_writer.errors import (
     ConnectionFailedError,
     RequestRefusedError,
 )
-from synopsis_writer.provider.submit import cancel_batch
+from synopsis_writer.provider.batch import cancel_batch
 from tests.support.house import KEY, QUICK, House, good, row_of, told
 from tests.support.loopback import Fault, Reply, Request
 from tests.support.provider import BatchServer, Unasked

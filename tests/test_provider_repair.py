@@ -13,7 +13,7 @@ from synopsis_writer.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from synopsis_writer.provider.submit import submit_batch
+from synopsis_writer.provider.batch import submit_batch
 from tests.support.house import KEY, QUICK, House, good, is_repair, lines, row_of, told
 from tests.support.loopback import Fault, Reply
 from tests.support.provider import BatchServer

@@ -18,7 +18,7 @@ from synopsis_writer.errors import (
 )
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
-from synopsis_writer.provider.submit import cancel_batch, submit_batch
+from synopsis_writer.provider.batch import cancel_batch, submit_batch
 from synopsis_writer.usage import Cost, Spent, Usage
 from tests.support.house import KEY, QUICK, SUBMIT, House, good, lines, row_of, told
 from tests.support.loopback import Fault, Reply

@@ -14,8 +14,7 @@ from typing import Any
 from synopsis_writer.batch.run import Order, run_batch
 from synopsis_writer.batch.store import Counts
 from synopsis_writer.provider.api import ProviderLimits
-from synopsis_writer.provider.fetch import Fetch, fetch_batch
-from synopsis_writer.provider.submit import cancel_batch, submit_batch
+from synopsis_writer.provider.batch import Fetch, cancel_batch, fetch_batch, submit_batch
 from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings
 from tests.support.loopback import Reply

@@ -1,6 +1,7 @@
 """Rows of a batch made concurrently, saved as they come, repaired, and stopped by Ctrl-C."""
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -9,24 +10,18 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
-from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive, rows_are
+from synopsis_writer.batch.store import BatchStore, Counts, Flaw, NextAttempt, archive, rows_are
 from synopsis_writer.batch.variety import Arc, Variety, for_gate
 from synopsis_writer.brief import Brief
+from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import BriefError, EngineError, FileError, ModelError, SynopsisError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate, failures
@@ -66,33 +61,17 @@ class Order:
     log: bool = True  # whether each row is recorded in the run log, too
 
 
-class Engine(Protocol):
-    """Makes rows elsewhere than in this process."""
-
-    def check(self, resolved: ResolvedModel) -> None:
-        """Raise SettingsError where it cannot make rows with this model."""
-        ...
-
-    def open(
-        self, order: Order, resolved: ResolvedModel, settings: Settings, budget: Budget
-    ) -> AbstractAsyncContextManager[MakeRow]:
-        """Open what makes rows; it does not see variety."""
-        ...
+Engine = Callable[[Order, Writer], AbstractAsyncContextManager[MakeRow]]
+"""Opens what makes rows elsewhere than in this process, without variety; raises SettingsError at once."""
 
 
 class Stop:
     """Ends a batch early: once `is_set`, no further row is begun; the command's listens for Ctrl-C."""
 
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def listening(self) -> AbstractContextManager[None]:
-        """Listen while rows are made."""
-        return nullcontext()
-
-    def shielded(self) -> AbstractContextManager[None]:
-        """Keep processes that are started in the block from hearing of it: they end with this one."""
-        return nullcontext()
+    is_set = False
+    listening: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)  # while rows are made
+    # Keeps processes that are started meanwhile from hearing of it: they end with this one.
+    shielded: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
 
 
 def facts_of(order: Order, settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
@@ -127,26 +106,14 @@ async def run_batch(
     """Make the rows that are pending, in this process unless an `engine` does; return the counts at the end.
 
     `begun` is called with the progress of the batch before anything is made, `made` with each row that was
-    saved, and whether it is done with, `unsaved` with each that cannot be saved.
-
-    Raises:
-        InputError: briefs, settings or the folder cannot be used.
-        ModelError: the work cannot go on; what was made is saved.
+    saved, and whether it is done with, `unsaved` with each that cannot be saved. Raises InputError, and
+    ModelError where the work cannot go on; what was made is saved.
     """
     stop = stop or Stop()
-    writer = Writer(
-        for_gate(settings),
-        environment=environment,
-        log=order.log,
-        command=BATCH,
-        rpm=order.rpm,
-        tpm=order.tpm,
-        calls=order.concurrency,
-    )
-    resolved = writer.model
-    if engine is not None:
-        engine.check(resolved)
-    with open_store(BatchStore, order, settings, facts_of(order, settings, resolved)) as store:
+    pace: dict[str, Any] = {"rpm": order.rpm, "tpm": order.tpm, "calls": order.concurrency}
+    writer = Writer(for_gate(settings), environment=environment, log=order.log, command=BATCH, **pace)
+    opened = engine(order, writer) if engine is not None else None
+    with open_store(order, settings, facts_of(order, settings, writer.model)) as store:
         counts = store.counts()
         begun(counts)
         if counts.pending <= _held(store, order.out):
@@ -156,60 +123,53 @@ async def run_batch(
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None
         saver = RowSaver(store, writer, variety, made, unsaved, records=engine is not None)
-        async with AsyncExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             make: MakeRow = partial(make_row, writer)
-            if engine is not None:
-                opened = engine.open(order, resolved, writer.settings, writer.budget)
+            if opened is not None:
                 make = await stack.enter_async_context(opened)
             else:
                 await stack.enter_async_context(writer)
                 await stack.enter_async_context(open_gate(writer, order.workers, variety, stop))
 
-            async def make_continued(row: BatchRow, previous: Attempt | None) -> RowResult:
-                return await make(arc.continued(row) if arc else row, previous)
-
-            rows = islice(chain((row for row, _ in store.waiting()), store.pending()), order.limit)
+            due = islice(store.due(), order.limit)
+            rows = ((arc.continued(row) if arc else row, attempt) for row, attempt in due)
             concurrency = 1
-            if resolved.kind == "hosted" and arc is None:
+            if not writer.is_local and arc is None:
                 # While some rows are checked in other processes, others are asked for.
                 is_checked_elsewhere = order.workers > 0 and engine is None
                 concurrency = order.concurrency * 3 // 2 if is_checked_elsewhere else order.concurrency
             with stop.listening():
-                await make_rows(rows, make_continued, saver, concurrency, stop)
+                await make_rows(rows, make, saver, concurrency, stop)
         writer.close()
         return store.counts()
 
 
 def end_repairs(store: BatchStore, settings: Settings) -> None:
-    """Give up on queued repairs that have no attempts left."""
-    if count := store.end_beyond(settings.attempts):
-        reason = (
-            f"no longer repaired, for --attempts is {settings.attempts} now: --retry refused makes them again"
-        )
-        _log.info("%s", rows_are(count, reason))
+    """Give up on queued repairs that have no attempts left: the rows stay refused."""
+    with store.transaction():
+        beyond = "status = 'pending' AND place IN (SELECT place FROM waiting WHERE round > ?)"
+        store.execute(f"UPDATE rows SET status = 'refused' WHERE {beyond}", settings.attempts)  # noqa: S608
+        count = store.execute("DELETE FROM waiting WHERE round > ?", settings.attempts).rowcount
+    if count:
+        reason = f"no longer repaired, for --attempts is {settings.attempts} now"
+        _log.info("%s: --retry refused makes them again", rows_are(count, reason))
 
 
 def _held(store: BatchStore, folder: Path) -> int:
     """Return how many pending rows somebody else works on, and log where they are."""
     at_provider, in_files = store.held()
+    fetch = f"synopsis batch fetch {folder}"
+    by_file = f"{fetch} --from-file RESULTS, or synopsis batch cancel {folder}"
     if at_provider:
-        _log.info(
-            "%s: synopsis batch fetch %s", rows_are(at_provider, "at a provider, and left to it"), folder
-        )
+        _log.info("%s: %s", rows_are(at_provider, "at a provider, and left to it"), fetch)
     if in_files:
-        way_out = f"synopsis batch fetch {folder} --from-file RESULTS, or synopsis batch cancel {folder}"
         left = rows_are(in_files, "in files of requests, and left to whoever runs them")
-        _log.info("%s: %s", left, way_out)
+        _log.info("%s: %s", left, by_file)
     return at_provider + in_files
 
 
-Store = TypeVar("Store", bound=BatchStore)
-
-
-@contextmanager
-def open_store(
-    kind: type[Store], order: Order, settings: Settings, facts: Mapping[str, str]
-) -> Iterator[Store]:
+@contextlib.contextmanager
+def open_store(order: Order, settings: Settings, facts: Mapping[str, str]) -> Iterator[BatchStore]:
     """Open the store of an order with its briefs; with `fresh` the record that was there is archived."""
     house = open_house(settings)
     if order.fresh:
@@ -217,9 +177,10 @@ def open_store(
             pass
         if (archived := archive(order.out)) is not None:
             _log.info("the old record is now %s", archived)
-    with kind(order.out, facts) as store:
+    with BatchStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs, house))
-        store.retry(order.retry)
+        for status in order.retry:  # their tokens stay counted
+            store.execute("UPDATE rows SET status = 'pending' WHERE status = ?", status)
         end_repairs(store, settings)
         yield store
 
@@ -227,10 +188,8 @@ def open_store(
 def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = ()) -> Variety:
     """Return the index of the accepted texts, completed where a kill left some out."""
     variety = Variety(store.database, store.text, disabled)
-    variety.load(
-        (saved.id, saved.synopsis, writer.workspace.find_show(saved.brief.show))
-        for saved in store.unindexed()
-    )
+    rows = store.unindexed()
+    variety.load((row.id, row.synopsis, writer.workspace.find_show(row.brief.show)) for row in rows)
     return variety
 
 
@@ -264,9 +223,8 @@ def _begin(settings: Settings) -> None:
         if (number := getattr(signal, name, None)) is not None:
             signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    gate = open_workspace(settings).gate
-    gate.warm_up()
-    _gate.append(gate)
+    _gate.append(open_workspace(settings).gate)
+    _gate[0].warm_up()
 
 
 def _end_with_driver() -> None:
@@ -281,10 +239,10 @@ def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> t
     return _gate[0].examine(synopsis, brief, show, truncated=truncated)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop: Stop) -> AsyncIterator[None]:
     """Let a writer's texts be examined with variety, and in so many processes of their own, if any."""
-    async with AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         if workers:
             with stop.shielded():
                 pool = GatePool(writer.settings, workers)
@@ -310,13 +268,17 @@ async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = Non
 
 
 async def make_rows(
-    rows: Iterator[BatchRow], make: MakeRow, saver: "RowSaver", concurrency: int, stop: Stop
+    rows: Iterator[tuple[BatchRow, NextAttempt]],
+    make: MakeRow,
+    saver: "RowSaver",
+    concurrency: int,
+    stop: Stop,
 ) -> None:
     """Make rows concurrently, each saved before its worker takes the next; raises as `run_concurrently`."""
 
-    async def finish(row: BatchRow) -> None:
-        previous = saver.previous(row)
-        result = await make(row, previous)
+    async def finish(due: tuple[BatchRow, NextAttempt]) -> None:
+        row, attempt = due
+        result = await make(row, saver.store.previous(row, attempt))
         while (previous := saver.save(row, result)) is not None:
             result = await make(row, previous)
         if result.error is not None:
@@ -339,36 +301,27 @@ class RowSaver:
     unsaved: Callable[[RowResult], None] = lambda _: None
     records: bool = False  # whether rows are still to be recorded in the run log
 
-    def previous(self, row: BatchRow) -> Attempt | None:
-        """Return the answer that a row in the queue of repairs goes on from."""
-        attempt = self.store.waits(row.place)
-        return self.store.previous(row.id, attempt) if attempt else None
-
     def save(self, row: BatchRow, result: RowResult) -> Attempt | None:
         """Save what became of a row; return the answer to repair, where it has attempts left.
 
-        Rows in flight do not see each other: of two similar texts, the one saved first stays. A row in the
-        queue of repairs stays there, with its newest answer, until it is done with.
+        Rows in flight do not see each other: of two similar texts, the one saved first stays. A row that is
+        to be repaired is in the queue of repairs, with its newest answer, until it is done with.
         """
+        previous = None
         try:
             with self.store.transaction():
                 result = self._compared(row, result)
-                newest = result.attempts[-1] if result.attempts else None
                 self.store.save(result)
-                previous = None
+                newest = result.attempts[-1] if result.attempts else None
                 if result.outcome == "refused" and newest and newest.number < self.writer.settings.attempts:
                     previous = newest
-                    self.store.reopen(result.id)
-                if self.store.waits(row.place) is not None:
-                    goes_on = previous or (newest if result.error else None)
-                    if goes_on is not None:
-                        self.store.wait(NextAttempt(row.place, goes_on.number + 1))
-                    elif result.error is None:
-                        self.store.settle(row.place)
-                if result.outcome == "accepted" and result.synopsis is not None and self.variety is not None:
-                    self.variety.load(
-                        [(result.id, result.synopsis, self.writer.workspace.find_show(row.brief.show))]
-                    )
+                goes_on = newest if result.error and newest and not newest.passed else previous
+                if goes_on is not None:
+                    flaw: Flaw = "cut" if goes_on.answer.is_truncated else ""
+                    flaw = "withheld" if withheld_because(goes_on.answer) else flaw
+                    self.store.reopen(row, NextAttempt(row.place, goes_on.number + 1, flaw))
+                elif result.error is None:
+                    self.store.settle(row.place)
         except FileError:
             self.unsaved(result)
             raise
@@ -378,12 +331,13 @@ class RowSaver:
         return previous
 
     def _compared(self, row: BatchRow, result: RowResult) -> RowResult:
-        """Return the row refused, and its answer with the problems, where another is similar by now."""
+        """Add an accepted text to the others, or refuse the row and its answer where another is similar."""
         if self.variety is None or result.outcome != "accepted" or result.synopsis is None:
             return result
         show = self.writer.workspace.find_show(row.brief.show)
         refusals = failures(self.variety.find(result.synopsis, show, row.brief))
         if not refusals:
+            self.variety.load([(result.id, result.synopsis, show)])
             return result
         attempts = tuple(
             replace(attempt, findings=(*attempt.findings, *refusals)) if attempt.passed else attempt

@@ -1,4 +1,7 @@
-"""The store of a batch: one SQLite file in its folder, in which each row is saved exactly once."""
+"""The store of a batch: one SQLite file in its folder, in which each row is saved exactly once.
+
+Shards are the parts of a batch that are at a provider, or in files for somebody else to run.
+"""
 
 import contextlib
 import itertools
@@ -6,8 +9,8 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,16 +20,9 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
-from synopsis_writer.result import Attempt, Outcome, RowResult
+from synopsis_writer.result import Attempt, RowResult
+from synopsis_writer.storage import sqlite
 from synopsis_writer.storage.files import FolderLock
-from synopsis_writer.storage.sqlite import (
-    SQLITE_ERRORS,
-    describe,
-    error_code,
-    open_database,
-    read_database,
-    transaction,
-)
 from synopsis_writer.synopsis import AS_SAVED, Synopsis
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
 
@@ -90,6 +86,28 @@ class NextAttempt:
     returns: int = 0  # how often this attempt came back without an answer
 
 
+_ATTEMPT = "place, round, flaw, returns, id, brief"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of requests, and what the provider makes of it; times are in seconds since the epoch."""
+
+    number: int  # in the batch, from 1
+    key: str  # its name in file names, request ids and the provider's metadata
+    server: str  # host, port and path of the provider; empty for a file that somebody else runs
+    digest: str  # the SHA-256 of the file
+    requests: int
+    worst: Spent  # the most that they may cost
+    file: str | None = None  # the provider's id of the uploaded file
+    tried: float | None = None  # when the last request to make the batch was over at the latest
+    batch: str | None = None  # the provider's id of the batch
+    status: str = "written"  # the provider's word for its state; this one, before there is any, is ours
+    done: int = 0  # requests, by the provider's count
+    failed: int = 0
+    expires: float | None = None  # when it ends in any case
+
+
 class BatchReader:
     """Reads a batch's record; every method raises FileError where the record is damaged."""
 
@@ -101,16 +119,6 @@ class BatchReader:
         """Return all rows of a query."""
         with reported(self._record):
             return self.database.execute(sql, values).fetchall()
-
-    def paged(self, sql: str, *values: Any) -> Iterator[Any]:
-        """Yield the rows of a query a thousand at a time.
-
-        Its first column is `place`, and it ends in `place > ? ORDER BY place LIMIT ?`.
-        """
-        last = -1
-        while rows := self.query(sql, *values, last, _CHUNK):
-            yield from rows
-            last = rows[-1][0]
 
     def counts(self) -> Counts:
         """Return how many rows the batch has by status, and what they took."""
@@ -124,40 +132,33 @@ class BatchReader:
             total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
             usage = Usage(*(int(count or 0) for count in tokens))
             cost = None if unpriced else Cost(total, str(currency or ""))
-            pending, accepted, refused, failed = (int(statuses.get(name, 0)) for name in _STATUSES)
-            return Counts(pending, accepted, refused, failed, usage, cost, float(seconds or 0))
+            rows = {name: int(statuses.get(name, 0)) for name in _STATUSES}
+            return Counts(**rows, usage=usage, cost=cost, seconds=float(seconds or 0))
 
     def reasons(self) -> dict[str, str]:
         """Return why rows were refused or failed, by their ids."""
         sql = "SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place"
         return {str(row): str(reason or "") for row, reason in self.query(sql)}
 
-    def accepted(
-        self, where: str = "", *values: Any, order: Literal["ASC", "DESC"] = "ASC"
-    ) -> Iterator[SavedRow]:
+    def accepted(self, where: str = "", *values: Any) -> Iterator[SavedRow]:
         """Yield the accepted rows by their places; `where` is a further condition in SQL."""
         columns = "SELECT id, place, brief, synopsis, origin FROM rows"
-        sql = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
+        sql = f"{columns} WHERE status = 'accepted' {where} ORDER BY place"
         with reported(self._record):
             for name, place, brief, synopsis, origin in self.database.execute(sql, values):
                 text = read_synopsis(name, synopsis)
                 with _of_row(name):
-                    provenance = dict(_loads(origin or "{}"))
+                    provenance = dict(json.loads(origin or "{}"))
+                    _json(provenance).encode()  # raises ValueError for half a character
                 yield SavedRow(str(name), place, read_brief(name, brief), text, provenance)
 
     def readable(self, lost: list[int]) -> Iterator[SavedRow]:
         """Yield the accepted rows of a record that may be damaged; add the places of the others to `lost`."""
-        last = 0
-        with contextlib.suppress(FileError):
-            for row in self.accepted():
-                yield row
-                last = row.place
-            return
         try:
-            places = self.query("SELECT place FROM rows WHERE status = 'accepted' AND place > ?", last)
-        except FileError:  # the index, too
+            places = self.query("SELECT place FROM rows WHERE status = 'accepted' ORDER BY place")
+        except FileError:  # the index is damaged
             [(end,)] = self.query("SELECT max(place) FROM rows")
-            places = [(place,) for place in range(last + 1, min(int(end), last + _MOST_TRIED) + 1)]
+            places = [(place,) for place in range(1, min(int(end), _MOST_TRIED) + 1)]
         for (place,) in places:
             try:
                 yield from self.accepted("AND place = ?", place)
@@ -166,29 +167,38 @@ class BatchReader:
 
     def held(self) -> tuple[int, int]:
         """Return how many pending rows are at a provider, and how many in files that somebody else runs."""
-        rows = self.query(
-            "SELECT server = '', count(*) FROM asked JOIN shards ON number = shard "
-            "WHERE is_read = 0 GROUP BY 1"
-        )
-        counts = dict(rows)
+        unread = "FROM asked JOIN shards ON number = shard WHERE is_read = 0"
+        counts = dict(self.query(f"SELECT server = '', count(*) {unread} GROUP BY 1"))
         return counts.get(0, 0), counts.get(1, 0)
 
     def count_waiting(self) -> int:
         """Return how many rows wait to be repaired."""
         return int(self.query("SELECT count(*) FROM waiting")[0][0])
 
+    def shards(self, where: str = "is_open", *values: str) -> list[Shard]:
+        """Return the shards that are not done with, or others by a condition in SQL, in order."""
+        names = [each.name for each in fields(Shard) if each.name != "worst"]
+        columns = f"worst_amount, worst_currency, worst_tokens, {', '.join(names)}"
+        rows = self.query(f"SELECT {columns} FROM shards WHERE {where} ORDER BY number", *values)  # noqa: S608
+        shards = []
+        with reported(self._record):
+            for amount, currency, tokens, *rest in rows:
+                worst = Spent(Cost(Decimal(amount), currency) if amount else None, tokens)
+                shards.append(Shard(worst=worst, **dict(zip(names, rest, strict=True))))
+        return shards
+
 
 class BatchStore(BatchReader):
     """The record in a folder, within `with`: one process has it at a time, with the facts it began with."""
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
-        self._folder = folder
-        if (folder / RECORD_FILE).is_symlink():
-            raise FileError(f"{folder / RECORD_FILE}: is a link: name the folder that holds the record")
+        record = folder / RECORD_FILE
+        if record.is_symlink():
+            raise FileError(f"{record}: is a link: name the folder that holds the record")
         self._lock = FolderLock(folder, "batch")
         try:
-            super().__init__(open_database(folder / RECORD_FILE, MIGRATIONS), folder / RECORD_FILE)
-            self._opened = (folder / RECORD_FILE).stat()
+            super().__init__(sqlite.open_database(record, MIGRATIONS), record)
+            self._opened = record.stat()
             self._check(facts)
         except FileError:
             self._lock.release()
@@ -198,19 +208,15 @@ class BatchStore(BatchReader):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the record and unlock the folder."""
         self.database.close()
         self._lock.release()
 
     def _check(self, facts: Mapping[str, str]) -> None:
         """Compare the facts with those the batch was begun with, and record new ones."""
-        [(is_begun,)] = self.query(
-            """
-            SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
-            OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
-            OR EXISTS (SELECT 1 FROM rows WHERE prompt_tokens + completion_tokens > 0)
-            """
-        )
+        [(is_begun,)] = self.query("""
+            SELECT EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
+            OR EXISTS (SELECT 1 FROM rows WHERE status <> 'pending' OR prompt_tokens + completion_tokens > 0)
+        """)
         if not is_begun:
             with self.transaction():  # the briefs may change until anything is made of them
                 self.database.execute("DELETE FROM rows")
@@ -220,18 +226,18 @@ class BatchStore(BatchReader):
             if begun.get(name, value) != value:
                 self.database.close()
                 raise FileError(
-                    f"{self._folder}: {name} changed from {begun[name]} to {value} since this batch began: "
-                    "go on as it began, or start over with --fresh"
+                    f"{self._record.parent}: {name} changed from {begun[name]} to {value} since this batch "
+                    "began: go on as it began, or start over with --fresh"
                 )
         with self.transaction():
-            added = [(name, value) for name, value in facts.items() if name not in begun]
-            self.database.executemany("INSERT INTO facts VALUES (?, ?)", added)
+            self.database.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", facts.items())
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Save all of a block or nothing of it; blocks may be nested."""
         is_inner = self.database.in_transaction
-        with reported(self._record), contextlib.nullcontext() if is_inner else transaction(self.database):
+        outer = contextlib.nullcontext() if is_inner else sqlite.transaction(self.database)
+        with reported(self._record), outer:
             yield
             if not is_inner:
                 self._check_place()
@@ -255,6 +261,11 @@ class BatchStore(BatchReader):
         with self.transaction():
             return self.database.execute(sql, values)
 
+    def update(self, table: str, key: str, value: str | int, values: Mapping[str, Any]) -> None:
+        """Set the columns of the row of a table; all names are this program's."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        self.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", *values.values(), value)  # noqa: S608
+
     def fill(self, rows: Iterable[BatchRow]) -> None:
         """Store the briefs, all or none; does nothing when they are there."""
         if self.query("SELECT EXISTS (SELECT 1 FROM rows)")[0][0]:
@@ -265,49 +276,38 @@ class BatchStore(BatchReader):
                 ((row.place, row.id, _json(row.brief.as_data())) for row in rows),
             )
 
-    def retry(self, statuses: Iterable[Outcome]) -> None:
-        """Make refused or failed rows pending; their tokens stay counted."""
-        with self.transaction():
-            for status in statuses:
-                self.execute("UPDATE rows SET status = 'pending' WHERE status = ?", status)
+    def _attempts(self, sql: str, *values: Any) -> Iterator[tuple[BatchRow, NextAttempt]]:
+        """Yield rows in order, and what is asked of them, a thousand at a time."""
+        last = -1
+        while rows := self.query(f"SELECT {sql} AND place > ? ORDER BY place LIMIT ?", *values, last, _CHUNK):
+            for *attempt, name, brief in rows:
+                yield BatchRow(name, attempt[0], read_brief(name, brief)), NextAttempt(*attempt)
+            last = rows[-1][0]
 
-    def pending(self) -> Iterator[BatchRow]:
-        """Yield the rows to be made, in order, each once; rows that are held or wait for a repair are not."""
-        return self.rows(
+    def due(self) -> Iterator[tuple[BatchRow, NextAttempt]]:
+        """Yield the rows to be made or repaired, in order, each once; one that somebody else makes is not."""
+        return self._attempts(
             """
-            WHERE status = 'pending'
+            place, coalesce(round, 1), coalesce(flaw, ''), coalesce(returns, 0), id, brief
+            FROM rows LEFT JOIN waiting USING (place) WHERE status = 'pending'
             AND NOT EXISTS (SELECT 1 FROM asked WHERE asked.place = rows.place AND is_read = 0)
-            AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.place = rows.place)
             """
         )
 
-    def rows(self, which: str, *values: Any) -> Iterator[BatchRow]:
-        """Yield rows in order, by a WHERE in SQL, with a JOIN before it where it needs one."""
-        sql = f"SELECT place, id, brief FROM rows {which} AND place > ? ORDER BY place LIMIT ?"  # noqa: S608
-        for place, name, brief in self.paged(sql, *values):
-            yield BatchRow(name, place, read_brief(name, brief))
-
-    def row(self, name: str) -> BatchRow | None:
-        """Return a row by its id; None where there is none."""
-        return next(self.rows("WHERE id = ?", name), None)
+    def waiting(self) -> Iterator[tuple[BatchRow, NextAttempt]]:
+        """Yield the rows that wait to be repaired, in order."""
+        return self._attempts(f"{_ATTEMPT} FROM waiting JOIN rows USING (place) WHERE true")
 
     def save(self, result: RowResult) -> None:
-        """Save a row; an accepted one stays as it is.
-
-        Its usage is added in any case, for it was paid; the text's provenance has the sums of the row.
-        """
+        """Save a row, and its text with the sums of what it took; an accepted one only gets the usage."""
         with self.transaction():
-            rows = self.query(
+            [(status, attempts, seconds, is_unpriced, amount, currency, *tokens)] = self.query(
                 "SELECT status, attempts, seconds, is_unpriced, amount, currency, prompt_tokens, "
                 "completion_tokens, cached_tokens FROM rows WHERE id = ?",
                 result.id,
             )
-            if not rows:
-                raise FileError(f"{self._folder}: there is no row '{result.id}'")
-            [(status, attempts, seconds, is_unpriced, amount, currency, *tokens)] = rows
-            usage, cost = result.usage + Usage(*tokens), result.cost
-            usage = replace(usage, written_tokens=0, thinking_tokens=0)  # of this attempt alone
-            new = cost or NO_COST
+            usage = replace(result.usage, written_tokens=0, thinking_tokens=0) + Usage(*tokens)
+            new = result.cost or NO_COST
             total = Cost(Decimal(amount or 0) + new.amount, new.currency or currency or "")
             values = {
                 "attempts": attempts + len(result.attempts),
@@ -317,7 +317,7 @@ class BatchStore(BatchReader):
                 "seconds": seconds + result.seconds,
                 "amount": str(total.amount),
                 "currency": total.currency,
-                "is_unpriced": bool(is_unpriced) or cost is None,
+                "is_unpriced": bool(is_unpriced) or result.cost is None,
             }
             if status != "accepted":
                 paid = None if values["is_unpriced"] else total
@@ -329,71 +329,37 @@ class BatchStore(BatchReader):
                     "origin": _json({**result.provenance, **sums}) if result.provenance else None,
                 }
             self.update("rows", "id", result.id, values)
-            self.database.executemany(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
-                (
-                    (result.id, attempt.number, attempt.passed, _json(problems), attempt.answer.text)
-                    for attempt in result.attempts
-                    for problems in [attempt.problems if attempt.problem else attempt.repairs]
-                ),
-            )
+            for attempt in result.attempts:
+                problems = _json(attempt.problems if attempt.problem else attempt.repairs)
+                answer = (result.id, attempt.number, attempt.passed, problems, attempt.answer.text)
+                self.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", *answer)
 
-    def update(self, table: str, key: str, value: str | int, values: Mapping[str, Any]) -> None:
-        """Set the columns of the row of a table; all names are this program's."""
-        names = ", ".join(f"{name} = ?" for name in values)
-        self.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", *values.values(), value)  # noqa: S608
-
-    def reopen(self, row: str) -> None:
-        """Make a row pending unless it is accepted: a kill before its repair leaves it to the next start."""
-        self.execute("UPDATE rows SET status = 'pending' WHERE id = ? AND status <> 'accepted'", row)
-
-    def wait(self, attempt: NextAttempt) -> None:
-        """Put a pending row into the queue of repairs: no new first draft is made."""
-        values = (attempt.place, attempt.number, attempt.flaw, attempt.returns)
-        self.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", *values)
-
-    def waits(self, place: int) -> NextAttempt | None:
-        """Return the repair that a row waits for, if any."""
-        rows = self.query("SELECT place, round, flaw, returns FROM waiting WHERE place = ?", place)
-        return NextAttempt(*rows[0]) if rows else None
+    def reopen(self, row: BatchRow, attempt: NextAttempt) -> None:
+        """Make a row that is not accepted pending: for a first draft, or in the queue of repairs."""
+        with self.transaction():
+            self.execute("UPDATE rows SET status = 'pending' WHERE id = ? AND status <> 'accepted'", row.id)
+            if attempt.number > 1:
+                values = (row.place, attempt.number, attempt.flaw, attempt.returns)
+                self.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", *values)
 
     def settle(self, place: int) -> None:
         """Take a row out of the queue of repairs."""
         self.execute("DELETE FROM waiting WHERE place = ?", place)
 
-    def waiting(self) -> Iterator[tuple[BatchRow, NextAttempt]]:
-        """Yield the rows that wait to be repaired, in order."""
-        return self.attempts(
-            "SELECT place, round, flaw, returns, id, brief FROM waiting JOIN rows USING (place) "
-            "WHERE place > ? ORDER BY place LIMIT ?"
-        )
+    def row(self, name: str) -> BatchRow | None:
+        """Return a row by its id; None where there is none."""
+        rows = self._attempts("place, 1, '', 0, id, brief FROM rows WHERE id = ?", name)
+        return next((row for row, _ in rows), None)
 
-    def attempts(self, sql: str, *values: Any) -> Iterator[tuple[BatchRow, NextAttempt]]:
-        """Yield rows and what is asked of them, for place, round, flaw, returns, id and brief of `paged`."""
-        for *attempt, name, brief in self.paged(sql, *values):
-            yield BatchRow(name, attempt[0], read_brief(name, brief)), NextAttempt(*attempt)
-
-    def end_beyond(self, attempts: int) -> int:
-        """Give up on queued repairs beyond so many attempts: the rows stay refused; return how many."""
-        with self.transaction():
-            self.execute(
-                "UPDATE rows SET status = 'refused' WHERE status = 'pending' "
-                "AND place IN (SELECT place FROM waiting WHERE round > ?)",
-                attempts,
-            )
-            return self.execute("DELETE FROM waiting WHERE round > ?", attempts).rowcount
-
-    def previous(self, row: str, attempt: NextAttempt) -> Attempt | None:
+    def previous(self, row: BatchRow, attempt: NextAttempt) -> Attempt | None:
         """Return the answer that an attempt repairs; None for a first draft.
 
         A withheld answer comes without its words: a refusal is not repaired, the brief is asked again.
         """
-        if attempt.number == 1:
-            return None
         # The newest with that number: earlier ones are of a batch that was started over.
         sql = "SELECT text, problems FROM answers WHERE row = ? AND number = ? ORDER BY rowid DESC LIMIT 1"
         number = attempt.number - 1
-        for text, problems in self.query(sql, row, number):
+        for text, problems in self.query(sql, row.id, number):
             answer = Answer("" if attempt.flaw == "withheld" else text)
             return Attempt.recorded(number, answer, json.loads(problems))
         return None
@@ -406,13 +372,44 @@ class BatchStore(BatchReader):
         """Yield the accepted rows that the index of variety does not hold, in order, while it grows."""
         # By that index alone: the rows themselves lie among their texts, all over the file.
         rows = self.query(
-            """
-            SELECT place FROM rows INDEXED BY rows_by_figures
-            WHERE status = 'accepted' AND id NOT IN (SELECT row FROM variety_texts) ORDER BY place
-            """
+            "SELECT place FROM rows INDEXED BY rows_by_figures "
+            "WHERE status = 'accepted' AND id NOT IN (SELECT row FROM variety_texts) ORDER BY place"
         )
         for (place,) in rows:
             yield from self.accepted("AND place = ?", place)
+
+    def begin_shard(
+        self, key: str, server: str, digest: str, worst: Spent, attempts: Sequence[NextAttempt]
+    ) -> Shard:
+        """Record a shard and its rows before anything of it is sent; return it."""
+        cost = (str(worst.cost.amount), worst.cost.currency) if worst.cost else (None, None)
+        with self.transaction():
+            number = self.execute(
+                "INSERT INTO shards (key, server, digest, requests, worst_tokens, worst_amount, "
+                "worst_currency) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *(key, server, digest, len(attempts), worst.tokens, *cost),
+            ).lastrowid
+            for line, attempt in enumerate(attempts, 1):
+                values = (number, attempt.place, line, attempt.number, attempt.flaw, attempt.returns)
+                self.execute("INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, 0)", *values)
+                self.settle(attempt.place)
+        return self.shards("key = ?", key)[0]
+
+    def update_shard(self, shard: Shard, **values: Any) -> Shard:
+        """Record what is new of a shard, by its attributes' names; return it so."""
+        self.update("shards", "number", shard.number, values)
+        return self.shards("key = ?", shard.key)[0]
+
+    def asked(
+        self, shard: Shard, which: str = "is_read = 0", *values: int
+    ) -> Iterator[tuple[BatchRow, NextAttempt]]:
+        """Yield the rows of a shard that did not come back, or others by a condition in SQL, in order."""
+        rows = f"{_ATTEMPT} FROM asked JOIN rows USING (place) WHERE shard = ?"
+        return self._attempts(f"{rows} AND {which}", shard.number, *values)
+
+    def mark_read(self, shard: Shard, place: int) -> None:
+        """Record that a row came back, within the transaction that saves it."""
+        self.execute("UPDATE asked SET is_read = 1 WHERE shard = ? AND place = ?", shard.number, place)
 
 
 def is_of_batch(path: Path, folder: Path) -> bool:
@@ -438,7 +435,7 @@ def read_batch(folder: Path) -> Iterator[BatchReader]:
     path = folder / RECORD_FILE
     if not path.is_file():
         raise FileError(f"{folder}: is not a batch: name a folder that 'synopsis batch run' wrote")
-    with contextlib.closing(read_database(path, MIGRATIONS)) as database:
+    with contextlib.closing(sqlite.read_database(path, MIGRATIONS)) as database:
         yield BatchReader(database, path)
 
 
@@ -453,12 +450,12 @@ def archive(folder: Path) -> Path | None:
     if not record.exists():
         return None
     with FolderLock(folder, "batch"):
-        holders = (0, 0)
+        at_provider = in_files = 0
         # Opened to write, which folds SQLite's log into the file; nobody holds rows of one that is damaged.
         with contextlib.suppress(FileError), read_batch(folder) as reader:
-            holders = reader.held()
-        if any(holders):
-            where = "is at a provider, and paid" if holders[0] else "is in files"
+            at_provider, in_files = reader.held()
+        if at_provider or in_files:
+            where = "is at a provider, and paid" if at_provider else "is in files"
             raise FileError(
                 f"{folder}: a part of this batch {where}: bring it with synopsis batch fetch, or let it go "
                 "with synopsis batch cancel"
@@ -486,17 +483,11 @@ def read_synopsis(row: str, text: str) -> Synopsis:
         return Synopsis.model_validate_json(text, context=AS_SAVED)
 
 
-def _loads(text: str) -> Any:
-    data = json.loads(text)
-    _json(data).encode()  # raises ValueError for half a character
-    return data
-
-
 @contextlib.contextmanager
 def _of_row(row: str) -> Iterator[None]:
     try:
         yield
-    except SQLITE_ERRORS as error:
+    except sqlite.SQLITE_ERRORS as error:
         raise FileError(f"the record is damaged at row '{row}': {RECOVERY}") from error
 
 
@@ -505,9 +496,9 @@ def reported(record: Path | str = "the batch's record") -> Iterator[None]:
     """Turn the errors of a damaged record within the block into a FileError that names the way out."""
     try:
         yield
-    except SQLITE_ERRORS as error:
-        message = describe(error, RECOVERY)
-        if error_code(error) in _NO_ROOM:
+    except sqlite.SQLITE_ERRORS as error:
+        message = sqlite.describe(error, RECOVERY)
+        if sqlite.error_code(error) in _NO_ROOM:
             message = f"{error}: what is saved stays; make room, and run the same again"
         raise FileError(f"{record}: {message}") from error
 

@@ -2,12 +2,11 @@
 
 import re
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -19,16 +18,8 @@ from synopsis_writer.batch.store import BatchStore, reported
 from synopsis_writer.brief import MOST_BEATS, MOST_BEFORE, Beat, Brief
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import BriefError
+from synopsis_writer.gate import copies
 from synopsis_writer.gate.cast import Name, parse_name
-from synopsis_writer.gate.copies import (
-    RUN,
-    FingerprintIndex,
-    Fingerprints,
-    fingerprints,
-    name_forms,
-    run_hashes,
-    shared_runs,
-)
 from synopsis_writer.gate.features import features_of as text_features
 from synopsis_writer.gate.finding import Finding, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
@@ -46,23 +37,13 @@ CHECKS = ("variety_copy", "variety_opening", "variety_title", "variety_names")
 # Share of the runs of six words: two of 82 independent texts share 0.25 % at most, and that is a show's name;
 # texts of which 20 % of the words were changed at random share 18 % or more.
 SHARED = 0.05
-
 SEASON = 50  # rows of a show in which a last name alone does not come back; a season has about 30
-
 OPENING = 4  # words with content: two shared ones occur once in 82 good texts, three never
-
 _SHORTEST_OPENING = 3  # words: two texts may both begin with `Es regnet.`
-
 _CANDIDATES = 5  # texts with the most shared fingerprints, which are read
-
 _CHUNK = 10_000  # texts read at a time
-
-_BY_OPENING = "SELECT row FROM variety_texts WHERE opening = ? LIMIT 1"
-_BY_TITLE = "SELECT row FROM variety_texts WHERE title = ? LIMIT 1"
 _SINCE = "SELECT number FROM variety_texts WHERE show = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
 _NAMED = "SELECT row FROM variety_names JOIN variety_texts USING (number) WHERE name = ?"
-_BY_FULL = f"{_NAMED} ORDER BY number DESC LIMIT 1"
-_BY_LAST = f"{_NAMED} AND show = ? AND number >= ? ORDER BY number DESC LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,7 @@ class Features:
     opening: str  # the stems the text begins with; empty when its first sentence is too short to compare
     people: tuple[str, ...]  # the full names the answer declares
     guests: tuple[Name, ...]  # those beyond the cast and its families, where a last name is known
-    fingerprints: Fingerprints  # hashes of some of the text's runs of six words, sorted; shape (words / 8,)
+    fingerprints: copies.Fingerprints  # hashes of some runs of six words, sorted; shape (words / 8,)
 
 
 class Variety:
@@ -89,7 +70,7 @@ class Variety:
         self._database = database
         self._disabled = frozenset(disabled)
         self._read = read
-        self._index = FingerprintIndex()
+        self._index = copies.FingerprintIndex()
         with reported():
             cursor = database.execute("SELECT number, marks FROM variety_texts ORDER BY number")
             while rows := cursor.fetchmany(_CHUNK):
@@ -119,10 +100,11 @@ class Variety:
     def find(self, synopsis: Synopsis, show: Show, brief: Brief) -> tuple[Finding, ...]:
         """Compare a text with the accepted ones: one finding a check, in the order of `CHECKS`."""
         features = features_of(synopsis, show)
+        opening, spans = features.opening, [Span(0, len(text_features(synopsis).opening))]
         checks: dict[str, Callable[[], Finding]] = {
             "variety_copy": lambda: self._copy(synopsis, show, features),
-            "variety_opening": lambda: self._opening(synopsis, features),
-            "variety_title": lambda: self._title(synopsis, features),
+            "variety_opening": lambda: self._same("opening", opening, opening, spans),
+            "variety_title": lambda: self._same("title", features.title, synopsis.title),
             "variety_names": lambda: self._names(synopsis, show, brief, features),
         }
         return tuple(check() for name, check in checks.items() if name not in self._disabled)
@@ -131,39 +113,35 @@ class Variety:
         limit = say("limit copy", words=COPIED_RUN, share=SHARED)
         text, candidates = synopsis.text, self._candidates(features.fingerprints)
         people = [name for names in candidates.values() for name in names]
-        names = name_forms((*features.people, *people, *cast_names(show)))
+        names = copies.name_forms((*features.people, *people, *cast_names(show)))
         texts = [text, *map(self._read, candidates)]
-        runs, *others = (run_hashes(lower_words(each), names) for each in texts)
+        runs, *others = (copies.run_hashes(lower_words(each), names) for each in texts)
         for row, other in zip(candidates, others, strict=True):
-            shared = shared_runs(runs, other)
+            shared = copies.shared_runs(runs, other)
             share = sum(map(len, shared)) / max(1, len(runs))
-            if share <= SHARED and (not shared or len(shared[0]) + RUN - 1 < COPIED_RUN):
+            if share <= SHARED and (not shared or len(shared[0]) + copies.RUN - 1 < COPIED_RUN):
                 continue
             words = word_spans(text)
-            spans = [Span(words[run.start].start, words[run.stop + RUN - 2].end) for run in shared]
+            spans = [Span(words[run.start].start, words[run.stop + copies.RUN - 2].end) for run in shared]
             longest = max(own_words(text[slice(*span)], show, names) for span in spans)
             if longest >= COPIED_RUN or share > SHARED:
                 problem = say("variety_copy", n=longest, row=row, share=share)
                 return judged("variety_copy", longest, limit, problem, spans)
         return judged("variety_copy", 0, limit)
 
-    def _candidates(self, fingerprints: Fingerprints) -> dict[str, list[str]]:
+    def _candidates(self, fingerprints: copies.Fingerprints) -> dict[str, list[str]]:
         """Return the rows that share the most fingerprints, and the people of each."""
         query = "SELECT row, people FROM variety_texts WHERE number = ?"
         numbers = self._index.sharing(fingerprints).most_common(_CANDIDATES)
         # After a transaction that was undone the index has numbers that the table has not.
         return {row: people.split("\n") for number, _ in numbers for row, people in self._rows(query, number)}
 
-    def _opening(self, synopsis: Synopsis, features: Features) -> Finding:
-        rows = features.opening and self._rows(_BY_OPENING, features.opening)
-        problem = say("variety_opening", row=rows[0][0]) if rows else None
-        spans = [Span(0, len(text_features(synopsis).opening))]
-        return judged("variety_opening", features.opening, say("limit variety_opening"), problem, spans)
-
-    def _title(self, synopsis: Synopsis, features: Features) -> Finding:
-        rows = features.title and self._rows(_BY_TITLE, features.title)
-        problem = say("variety_title", row=rows[0][0], words=[synopsis.title]) if rows else None
-        return judged("variety_title", synopsis.title, say("limit variety_title"), problem)
+    def _same(self, column: str, key: str, value: str, spans: Sequence[Span] = ()) -> Finding:
+        sql = f"SELECT row FROM variety_texts WHERE {column} = ? LIMIT 1"  # noqa: S608
+        rows = self._rows(sql, key) if key else []
+        check = f"variety_{column}"
+        problem = say(check, row=rows[0][0], words=[value]) if rows else None
+        return judged(check, value, say(f"limit {check}"), problem, spans)
 
     def _names(self, synopsis: Synopsis, show: Show, brief: Brief, features: Features) -> Finding:
         limit = say("limit variety_names", most=SEASON)
@@ -174,9 +152,10 @@ class Variety:
         taken: dict[Name, str] = {}
         for name in features.guests:
             if not is_asked_for(name, brief):
-                rows = (name.first and self._rows(_BY_FULL, " ".join(name))) or self._rows(
-                    _BY_LAST, name.last, show.slug, first
-                )
+                latest = "ORDER BY number DESC LIMIT 1"
+                rows = self._rows(f"{_NAMED} {latest}", " ".join(name)) if name.first else []
+                of_season = f"{_NAMED} AND show = ? AND number >= ? {latest}"
+                rows = rows or self._rows(of_season, name.last, show.slug, first)
                 taken.update((name, row) for (row,) in rows)
         if not taken:
             return judged("variety_names", 0, limit)
@@ -197,13 +176,13 @@ class Variety:
 def features_of(synopsis: Synopsis, show: Show) -> Features:
     """Return what of a synopsis is compared with the other rows."""
     people = tuple(person.name for person in synopsis.characters)
-    names = name_forms((*people, *cast_names(show)))
+    names = copies.name_forms((*people, *cast_names(show)))
     return Features(
         folded_title(synopsis.title),
         opening_key(synopsis, show, names),
         people,
         guests(people, show),
-        fingerprints(run_hashes(lower_words(synopsis.text), names)),
+        copies.fingerprints(copies.run_hashes(lower_words(synopsis.text), names)),
     )
 
 
@@ -231,7 +210,7 @@ def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
 
     The words of `names` and of the show's own name do not count: forms such as `week` begin with these.
     """
-    left_out = name_forms((show.name, *show.aliases)).union(names)
+    left_out = copies.name_forms((show.name, *show.aliases)).union(names)
     words = [word for word in lower_words(text_features(synopsis).opening) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
     opening = content[:OPENING] if len(content) >= OPENING else words
@@ -258,13 +237,10 @@ def for_gate(settings: Settings) -> Settings:
 
 
 _Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
-
-_Facts = Annotated[
-    tuple[Beat, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-]
+_List = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 
 
-class _ArcFile(RootModel[dict[_Id, _Facts]]):
+class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], _List]]]):
     model_config = ConfigDict(frozen=True)
 
 
@@ -279,18 +255,20 @@ class Arc:
     def __init__(self, path: Path, store: BatchStore, writer: Writer) -> None:
         self._facts = read_fields(path, _ArcFile, BriefError).root
         self._store, self._writer = store, writer
-        rows = {name: store.row(name) for name in self._facts}
-        if (unknown := next((name for name, row in rows.items() if row is None), None)) is not None:
-            raise BriefError(f"{path}: the batch has no row '{unknown}': name rows by their column 'id'")
-        known = sorted(filter(None, rows.values()), key=lambda row: row.place)
-        self._rows = [(row, self._show(row.brief)) for row in known]
+        self._rows: list[BatchRow] = []
+        for name in self._facts:
+            if (known := store.row(name)) is None:
+                raise BriefError(f"{path}: the batch has no row '{name}': name rows by their column 'id'")
+            self._rows.append(known)
+        self._rows.sort(key=lambda row: row.place)
         counts: Counter[str] = Counter()
-        for row, show in self._rows:
+        for row in self._rows:
             if len(beats := self._beats(row)) > MOST_BEATS:
                 raise BriefError(
                     f"{path}: row '{row.id}' has {len(beats)} beats and facts, at most {MOST_BEATS} are "
                     "allowed: tell its part in fewer facts"
                 )
+            show = self._show(row)
             counts[show] += len(self._facts[row.id])
             if counts[show] > MOST_BEFORE:
                 raise BriefError(
@@ -300,16 +278,12 @@ class Arc:
 
     def continued(self, row: BatchRow) -> BatchRow:
         """Return the row with its own facts as beats, and what was before."""
-        show = self._show(row.brief)
-        before: dict[int, tuple[str, ...]] = {
-            earlier.place: self._facts[earlier.id]
-            for earlier, of_show in self._rows
-            if earlier.place < row.place and of_show == show
-        }
+        show = self._show(row)
+        earlier = [each for each in self._rows if each.place < row.place and self._show(each) == show]
+        before: dict[int, tuple[str, ...]] = {each.place: self._facts[each.id] for each in earlier}
         room = MOST_BEFORE - sum(map(len, before.values()))
-        accepted = self._store.accepted("AND place < ?", row.place, order="DESC")
-        texts = (text for text in accepted if self._show(text.brief) == show)
-        for text in islice(texts, room):
+        accepted = self._store.accepted("AND place < ?", row.place)
+        for text in deque((text for text in accepted if self._show(text) == show), room):
             line = f"„{text.synopsis.title}“: {text.synopsis.logline}"
             before[text.place] = (line, *before.get(text.place, ()))
         lines = tuple(line for place in sorted(before) for line in before[place])
@@ -320,5 +294,5 @@ class Arc:
         facts = self._facts.get(row.id, ())
         return (*row.brief.beats, *(fact for fact in facts if fact not in row.brief.beats))
 
-    def _show(self, brief: Brief) -> str:
-        return self._writer.workspace.find_show(brief.show).name
+    def _show(self, row: BatchRow) -> str:
+        return self._writer.workspace.find_show(row.brief.show).name

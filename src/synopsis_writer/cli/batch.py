@@ -30,9 +30,8 @@ with lazily():
     from synopsis_writer.batch import run as batches
     from synopsis_writer.batch import store
     from synopsis_writer.cluster import cluster
-    from synopsis_writer.provider import api, shards
-    from synopsis_writer.provider import fetch as fetching
-    from synopsis_writer.provider import submit as submitting
+    from synopsis_writer.provider import api
+    from synopsis_writer.provider import batch as provider
     from synopsis_writer.storage import files
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
@@ -209,7 +208,7 @@ def _data(folder: Path) -> dict[str, Any]:
             "shards": [
                 {name: getattr(shard, name) for name in _SHARD}
                 | {"expires": shard.expires and _time(shard.expires)}
-                for shard in shards.open_shards(reader)
+                for shard in reader.shards()
             ],
             "reasons": reader.reasons(),
         }
@@ -250,7 +249,7 @@ def submit(
     'synopsis batch fetch' brings the answers.
     """
     settings = options.settings_from(request, gate)
-    asyncio.run(submitting.submit_batch(rows.order(), settings, os.environ, to_folder=to_folder))
+    asyncio.run(provider.submit_batch(rows.order(), settings, os.environ, to_folder=to_folder))
     print_result(*_lines(rows.out))
 
 
@@ -270,10 +269,10 @@ def fetch(
     Exits 1 when rows were refused; 3 when rows failed, or after --wait are pending and nobody works on them.
     """
     settings = options.settings_from(flags)
-    order = fetching.Fetch(folder, wait, live_below, from_file=from_file, log=not flags.no_log, **work.fields)
+    order = provider.Fetch(folder, wait, live_below, from_file=from_file, log=not flags.no_log, **work.fields)
     with _progress() as callbacks:
         stop = _stop_on_ctrl_c()
-        counts = asyncio.run(fetching.fetch_batch(order, settings, os.environ, **callbacks, stop=stop))
+        counts = asyncio.run(provider.fetch_batch(order, settings, os.environ, **callbacks, stop=stop))
     lines = _lines(folder)
     print_result(*lines)
     if wait and counts.pending and len(lines) == 1:
@@ -298,13 +297,13 @@ def cancel(
 ) -> None:
     """Ask the provider to end the open batches of a folder; 'batch fetch' then brings what is done."""
     settings = options.settings_from(server, max_retries=max_retries)
-    asyncio.run(submitting.cancel_batch(folder, settings, os.environ, forget=forget))
+    asyncio.run(provider.cancel_batch(folder, settings, os.environ, forget=forget))
 
 
 def _lines(folder: Path) -> list[str]:
     """Return how far a batch is: its rows, then each open shard, and the rows that wait for a repair."""
     with store.read_batch(folder) as reader:
-        counts, waiting, open_shards = reader.counts(), reader.count_waiting(), shards.open_shards(reader)
+        counts, waiting, open_shards = reader.counts(), reader.count_waiting(), reader.shards()
     took = counts.usage
     cached = f" ({took.cached_tokens} cached)" if took.cached_tokens else ""
     outcomes = ", ".join(f"{getattr(counts, name)} {name}" for name in (*_OUTCOMES, "pending"))
@@ -313,7 +312,7 @@ def _lines(folder: Path) -> list[str]:
     lines = [f"{rows}\n{tokens}, {usage.format_cost(counts.cost)}"]
     for shard in open_shards:
         asked = f"shard {shard.number}: {count_of(shard.requests, 'request')}"
-        name, host = api.short_id(shard.batch), shard.server.partition("/")[0]
+        name, host = api.shortened(shard.batch), shard.server.partition("/")[0]
         state = f"{shard.status}, {shard.done} done, {shard.failed} failed when it was last asked"
         if not shard.server:
             lines.append(f"{asked} in a file: give its results to batch fetch --from-file")

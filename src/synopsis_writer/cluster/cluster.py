@@ -13,7 +13,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from importlib import import_module
@@ -78,31 +84,33 @@ class RayEngine:
     address: str | None  # `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started
     environment: Mapping[str, str]  # key, address, proxies and certificates
 
-    def check(self, resolved: ResolvedModel) -> None:
-        """Raise SettingsError where Ray is missing, or the model is not a server's."""
-        if resolved.kind != "hosted":
+    def __call__(self, order: Order, writer: Writer) -> AbstractAsyncContextManager[MakeRow]:
+        """Return what has workers on a cluster; raises SettingsError where that cannot be."""
+        if writer.model.kind != "hosted":
             raise SettingsError(
-                f"model '{resolved.model}' runs on this machine: a cluster's workers ask a server, "
+                f"model '{writer.model.model}' runs on this machine: a cluster's workers ask a server, "
                 "name it with --base-url and --model, or leave out --engine ray"
             )
         try:
-            import_module("ray")
+            return self._workers(import_module("ray"), order, writer)
         except ImportError as error:
             raise SettingsError("Ray is not installed: pip install 'synopsis-writer[ray]'") from error
 
     @asynccontextmanager
-    async def open(
-        self, order: Order, resolved: ResolvedModel, settings: Settings, budget: Budget
-    ) -> AsyncIterator[MakeRow]:
+    async def _workers(self, ray: Any, order: Order, writer: Writer) -> AsyncIterator[MakeRow]:
         """Connect to a cluster, and have workers on it while the block runs."""
-        ray: Any = import_module("ray")
+        resolved, settings, budget = writer.model, writer.settings, writer.budget
         with _connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
             cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
             calls = calls_left(budget, resolved, settings, self.environment)
             size = worker_count(order, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
+            given = settings.model_dump(exclude_unset=True)
+            prices = config_file(self.environment).with_name(PRICES_FILE)
+            if settings.prices is None and prices.is_file():
+                given["prices"] = prices
             job = Job(
                 resolved,
-                _given(settings, self.environment),
+                {name: each.absolute() if isinstance(each, Path) else each for name, each in given.items()},
                 _passed_on(resolved, self.environment),
                 _part(budget, size),
                 order.rpm and order.rpm / size,
@@ -124,15 +132,6 @@ def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) 
     most = order.workers or max(nodes, math.ceil(order.concurrency / _ROWS_A_WORKER))
     by_rpm = order.rpm // _REQUESTS_A_WORKER if order.rpm else most
     return max(1, min(most, order.concurrency, cpus, by_rpm, most if calls is None else calls))
-
-
-def _given(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that were given, for other machines: absolute paths, that of the prices too."""
-    given = settings.model_dump(exclude_unset=True)
-    prices = config_file(environment).with_name(PRICES_FILE)
-    if settings.prices is None and prices.is_file():
-        given["prices"] = prices
-    return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
 
 
 def _passed_on(resolved: ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
@@ -282,7 +281,7 @@ class Job:
     """What a worker is given to work with; limits and budget are its part, and its repr holds no key."""
 
     resolved: ResolvedModel
-    settings: Mapping[str, Any]  # those that were given: the node's own defaults, as its cache, hold besides
+    settings: Mapping[str, Any]  # those that were given, with absolute paths; else a node's own defaults hold
     environment: Mapping[str, str] = field(repr=False)  # key, address, proxies and certificates
     budget: Budget
     rpm: float | None
@@ -302,56 +301,47 @@ class Timeouts:
     head: float = 20.0
 
 
-TIMEOUTS = Timeouts()
-
-Started = tuple[str, SynopsisError | None]
-"""On which node a worker is, and why it cannot work, if so."""
-
-
 @dataclass(eq=False)
 class _Worker:
     """A worker: its actor, and the rows it has in hand."""
 
     actor: Any
-    is_up: bool = False  # its process runs
     node: str = ""  # where it is, once it can make rows
     rows: int = 0
 
 
+@dataclass(eq=False)
 class WorkerPool:
     """`size` workers that make rows while the pool is `running`, `concurrency` at most of all together.
 
     `reach` raises a ConnectionError while the cluster's head, on which all others depend, does not answer.
     """
 
-    def __init__(
-        self,
-        ray: Any,
-        job: Job,
-        size: int,
-        concurrency: int,
-        reach: Callable[[], None],
-        timeouts: Timeouts = TIMEOUTS,
-    ) -> None:
-        self._ray, self._job, self._reach, self._timeouts = ray, job, reach, timeouts
-        self._size = self._slots = size
+    ray: Any
+    job: Job
+    size: int
+    concurrency: int
+    reach: Callable[[], None]
+    timeouts: Timeouts = Timeouts()
+
+    def __post_init__(self) -> None:
+        self._slots = self.size
         self._leaving = asyncio.Event()
         self._workers: set[_Worker] = set()
         self._changed = asyncio.Event()  # a worker can make rows, or none ever will
         self._fault: SynopsisError | None = None
         self._relayed: set[str] = set()
-        # Retries are ours, not Ray's. The job, which holds the key, is passed by call, not by constructor,
-        # because the head node stores constructor arguments.
-        options = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
-        # Three calls more than rows: start, records, and Ray's own.
-        self._class = options(RowWorker).options(max_concurrency=concurrency + 3)
+        # The job, which holds the key, is passed by call: the head stores a constructor's arguments.
+        options = self.ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
+        # Three calls more than rows: start, record, and Ray's own.
+        self._class = options(RowWorker).options(max_concurrency=self.concurrency + 3)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Have the workers while the block runs; an EngineError ends it where the head is gone for good."""
         try:
             async with asyncio.TaskGroup() as group:
-                slots = [group.create_task(self._fill_slot()) for _ in range(self._size)]
+                slots = [group.create_task(self._fill_slot()) for _ in range(self.size)]
                 monitor = group.create_task(self._watch_head())
                 try:
                     yield
@@ -360,8 +350,7 @@ class WorkerPool:
                     self._leaving.set()
                     for worker in list(self._workers):
                         self._remove(worker)  # ends what is still awaited of it
-                    _, waiting = await asyncio.wait(slots, timeout=self._timeouts.restart)
-                    for slot in waiting:
+                    for slot in (await asyncio.wait(slots, timeout=self.timeouts.restart))[1]:
                         slot.cancel()
         except ExceptionGroup as others:
             raise others.exceptions[0] from None
@@ -371,20 +360,19 @@ class WorkerPool:
         now = asyncio.get_running_loop().time
         answered = now()
         while True:
-            await asyncio.sleep(self._timeouts.look)
+            await asyncio.sleep(self.timeouts.look)
             if await self._head_answers():
                 answered = now()
-            elif now() - answered >= 2 * self._timeouts.head:
+            elif now() - answered >= 2 * self.timeouts.head:
                 raise EngineError(_NO_HEAD)
-            elif now() - answered >= self._timeouts.head:
+            elif now() - answered >= self.timeouts.head:
                 self._end(EngineError(_NO_HEAD))
 
     async def _head_answers(self) -> bool:
-        try:
-            await asyncio.to_thread(self._reach)
-        except ConnectionError:
-            return False
-        return True
+        with suppress(ConnectionError):
+            await asyncio.to_thread(self.reach)
+            return True
+        return False
 
     @property
     def _ready(self) -> list[_Worker]:
@@ -403,36 +391,25 @@ class WorkerPool:
             worker = min(self._ready, key=lambda ready: ready.rows)
             worker.rows += 1
             try:
-                return self._checked(await worker.actor.make.remote(row, previous))
-            except self._ray.exceptions.RayTaskError:
+                outcome: RowResult | SynopsisError = await worker.actor.make.remote(row, previous)
+            except self.ray.exceptions.RayTaskError:
                 raise  # a mistake in the program
-            except self._ray.exceptions.RayError:
+            except self.ray.exceptions.RayError:
                 self._remove(worker, died=True)
+                continue
             finally:
                 worker.rows -= 1
-        return RowResult(
-            row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
-        )
-
-    def _checked(self, outcome: RowResult | SynopsisError) -> RowResult:
-        """Return a row, with what it means that a part of the budget is spent; raise what ends the work."""
-        if isinstance(outcome, SynopsisError):
-            raise outcome
-        if not isinstance(outcome.error, BudgetSpentError) or self._size == 1:
+            if isinstance(outcome, SynopsisError):
+                raise outcome
+            if isinstance(outcome.error, BudgetSpentError) and self.size > 1:
+                reason = (
+                    f"{outcome.error}; that is the part of one worker of {self.size}: the same command again "
+                    "divides what is left, and with --workers 1 nothing is divided"
+                )
+                return replace(outcome, error=BudgetSpentError(reason))
             return outcome
-        error = BudgetSpentError(
-            f"{outcome.error}; that is the part of one worker of {self._size}: the same command again "
-            "divides what is left, and with --workers 1 nothing is divided"
-        )
-        return replace(outcome, error=error)
-
-    def _relay(self, records: list[logging.LogRecord]) -> None:
-        """Log what a worker logs; what several report, as an unknown show, comes once."""
-        for record in records:
-            message = record.getMessage()
-            if hasattr(record, "wait") or message not in self._relayed:
-                self._relayed.add(message)
-                logging.getLogger(record.name).handle(record)
+        reason = f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
+        return RowResult(row.id, "failed", reason)
 
     async def _fill_slot(self) -> None:
         """Have a worker in one slot, and another when it dies."""
@@ -440,60 +417,55 @@ class WorkerPool:
         while self._fault is None and not self._leaving.is_set():
             if not await self._head_answers() or self._leaving.is_set():
                 # Making an actor would block, and everything else with it.
-                await asyncio.sleep(self._timeouts.restart)
+                await asyncio.sleep(self.timeouts.restart)
                 continue
             worker = _Worker(self._class.remote())
             self._workers.add(worker)
             try:
-                await self._start(worker)
-                failed = 0
-                while True:
-                    self._relay(await worker.actor.records.remote())
-            except self._ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
+                await self._serve(worker)
+            except self.ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
                 self._end(_not_up(error))
-            except self._ray.exceptions.RayError as error:
+            except self.ray.exceptions.RayError as error:
                 if self._leaving.is_set():
                     return
                 self._remove(worker, died=True)
-                failed += not worker.node
-                is_spent = worker.node and self._job.budget.is_bounded
+                failed = 0 if worker.node else failed + 1
+                is_spent = worker.node and self.job.budget.is_bounded
                 if is_spent or failed == _DEATHS:
-                    self._give_up_slot(BudgetSpentError(_UNKNOWN_SPENDING) if is_spent else _not_up(error))
+                    fault = BudgetSpentError(_UNKNOWN_SPENDING) if is_spent else _not_up(error)
+                    self._slots -= 1
+                    if self._slots:
+                        _log.info("a worker less, %d left: %s", self._slots, fault)
+                    else:
+                        self._end(fault)
                     return
-                await asyncio.sleep(self._timeouts.restart)
+                await asyncio.sleep(self.timeouts.restart)
             finally:
                 self._remove(worker)
 
-    def _give_up_slot(self, fault: SynopsisError) -> None:
-        """Leave a slot empty; without any, the batch ends."""
-        self._slots -= 1
-        if self._slots:
-            _log.info("a worker less, %d left: %s", self._slots, fault)
-        else:
-            self._end(fault)
-
-    async def _start(self, worker: _Worker) -> None:
-        """Wait until a worker can make rows; one that must not ends the batch."""
+    async def _serve(self, worker: _Worker) -> None:
+        """Wait until a worker can make rows, and log what it logs until it dies."""
         up: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.__ray_ready__.remote())
         try:
-            while not (await asyncio.wait({up}, timeout=self._timeouts.cpu))[0]:
-                if not any(other.is_up for other in self._workers):
-                    self._end(
-                        EngineError(
-                            f"no node of the cluster had a CPU free in {self._timeouts.cpu:.0f} s: start "
-                            "nodes, or wait until others are done, and run the same command again"
-                        )
-                    )
+            while not (await asyncio.wait({up}, timeout=self.timeouts.cpu))[0]:
+                if not self._ready:
+                    reason = f"no node of the cluster had a CPU free in {self.timeouts.cpu:.0f} s"
+                    way_out = "start nodes, or wait until others are done, and run the same command again"
+                    self._end(EngineError(f"{reason}: {way_out}"))
             await up
         finally:
             up.cancel()
-        worker.is_up = True
-        node, error = await worker.actor.start.remote(self._job)
+        node, error = await worker.actor.start.remote(self.job)
         if error is not None:
             self._end(SettingsError(f"node {node}: {error}"))
-        else:
-            worker.node = node
-            self._changed.set()
+        worker.node = "" if error else node
+        self._changed.set()
+        while record := await worker.actor.record.remote():
+            message = record.getMessage()
+            # What several report, as an unknown show, comes once.
+            if hasattr(record, "wait") or message not in self._relayed:
+                self._relayed.add(message)
+                logging.getLogger(record.name).handle(record)
 
     def _remove(self, worker: _Worker, *, died: bool = False) -> None:
         """Take a worker out, and end it if it should still run: nobody listens to it any more."""
@@ -503,8 +475,8 @@ class WorkerPool:
         self._workers.discard(worker)
         if not self._ready and self._fault is None:
             self._changed.clear()
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(worker.actor)
+        with suppress(self.ray.exceptions.RayError):
+            self.ray.kill(worker.actor)
 
     def _end(self, fault: SynopsisError) -> None:
         """End the batch: what is in flight is made, and then this is raised."""
@@ -513,15 +485,13 @@ class WorkerPool:
 
 
 def _not_up(error: Exception) -> EngineError:
-    """Return why no worker comes up, by the last line of Ray's message, which names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = _first_sentence(lines[-1]) if lines else type(error).__name__
+    last = str(error).strip().rpartition("\n")[2]  # the line of Ray's message that names the cause
+    cause = _first_sentence(last) or type(error).__name__
     hint = "are token and versions the same on all nodes?"
     return EngineError(f"no worker comes up on the cluster: {cause}: {hint}")
 
 
 def _first_sentence(text: str) -> str:
-    """Return the first sentence of a text's first line, without its full stop."""
     return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
@@ -536,10 +506,10 @@ class RowWorker:
 
     def __init__(self) -> None:
         self._records: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
-        self._writer: Writer | None = None
+        self._writer: Writer  # once it has started
 
-    async def start(self, job: Job) -> Started:
-        """Load pool, templates and gate, and open the client."""
+    async def start(self, job: Job) -> tuple[str, SynopsisError | None]:
+        """Load pool, templates and gate, and open the client; return the node, and why it cannot work."""
         node = platform.node()
         # This is the worker's own process: proxies and certificates are read from its environment. The key
         # is not, and stays out of it.
@@ -553,18 +523,14 @@ class RowWorker:
         logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
         try:
             settings = Settings.model_validate(job.settings)
-            here = facts_here(settings, job.resolved)
-            for name, value in job.facts.items():
-                if here[name] != value:
-                    raise SettingsError(
-                        f"synopsis-writer {here[name]}, not {value}: install the same everywhere"
-                        if name == "synopsis-writer"
-                        else f"{name} differ from those where the batch was begun: copy them here"
-                    )
-            environment, budget = job.environment, job.budget
-            writer = Writer(
-                settings, environment=environment, budget=budget, log=False, rpm=job.rpm, tpm=job.tpm
-            )
+            for name, here in facts_here(settings, job.resolved).items():
+                if job.facts[name] != here:
+                    reason = f"{name} differ from those where the batch was begun: copy them here"
+                    if name == "synopsis-writer":
+                        reason = f"{name} {here}, not {job.facts[name]}: install the same everywhere"
+                    raise SettingsError(reason)
+            pace: dict[str, Any] = {"rpm": job.rpm, "tpm": job.tpm}
+            writer = Writer(settings, environment=job.environment, budget=job.budget, log=False, **pace)
             writer.model = job.resolved
             writer.is_varied = False  # a worker knows no text of the others
             writer.workspace.gate.warm_up()
@@ -575,8 +541,6 @@ class RowWorker:
 
     async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult | SynopsisError:
         """Write a row's brief, or repair its `previous` answer; return the error where work cannot go on."""
-        if self._writer is None:
-            raise RuntimeError("a worker that has not started")
         try:
             result = await make_row(self._writer, row, previous)
         except SynopsisError as error:
@@ -585,9 +549,6 @@ class RowWorker:
         attempts = tuple(replace(attempt, messages=()) for attempt in result.attempts)
         return replace(result, attempts=attempts)
 
-    async def records(self) -> list[logging.LogRecord]:
-        """Wait for records of the log; return those that are there."""
-        records = [await self._records.get()]
-        while not self._records.empty():
-            records.append(self._records.get_nowait())
-        return records
+    async def record(self) -> logging.LogRecord:
+        """Return the next record of the log, once there is one."""
+        return await self._records.get()

@@ -11,36 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import (
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    OnErrorOmit,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+import pydantic
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field, OnErrorOmit, WrapValidator
 
 from synopsis_writer.answers import read_json
 from synopsis_writer.batch.store import NextAttempt
 from synopsis_writer.characters import join_surrogates
-from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError
-from synopsis_writer.models.base import MOST_ANSWER
-from synopsis_writer.models.responses import too_large
-from synopsis_writer.models.retry import (
-    InvalidResponseError,
-    LongWaitError,
-    RetryBudget,
-    RetryPolicy,
-    ServerState,
-    is_server_fault,
-    is_transient_status,
-    model_error,
-    read_report,
-    retrying,
-)
+from synopsis_writer.errors import ModelError, RequestRefusedError
+from synopsis_writer.models import retry
+from synopsis_writer.models.base import MOST_ANSWER, Answer
+from synopsis_writer.models.responses import read_answer, too_large
+from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.models.server import proxy_of, secrets_of
 from synopsis_writer.storage.files import replacing
 
@@ -52,16 +33,15 @@ _log = logging.getLogger(__name__)
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 
 _FILE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
-_MOST_TRIES = 2  # to make a batch, in one command
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what is more has another unit
 _MOST_COUNTED = 10**12  # far more than any batch can have, and less than what cannot be recorded
 _LONGEST_STATUS, _LONGEST_ID, _UNKNOWN = 40, 60, "unknown"
 
 
-def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
     try:
         return read(value)
-    except ValidationError:
+    except pydantic.ValidationError:
         return None
 
 
@@ -111,7 +91,7 @@ class RemoteBatch(BaseModel):
     key: _Text = Field("", validation_alias=AliasPath("metadata", METADATA))
     expires_at: Annotated[Annotated[float, Field(ge=0, le=_LAST_SECOND)] | None, _Maybe] = None
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _check(self) -> "RemoteBatch":
         if not self.id and self.status == _UNKNOWN:
             raise ValueError("names neither id nor status")
@@ -123,27 +103,15 @@ class RemoteBatch(BaseModel):
         return self.status not in {"completed", "failed", "expired", "cancelled"}
 
     @property
-    def is_being_worked_off(self) -> bool:
-        """Whether it is open and nobody has asked for its end."""
-        return self.is_open and self.status != "cancelling"
-
-    @property
     def done(self) -> int:
         """Requests that were answered, by its own count; 0 where it does not say."""
         completed = self.completed or 0
         # Some count those that failed as completed, too.
         return min(completed, self.total - (self.failed or 0)) if completed and self.total else completed
 
-    @property
-    def progress(self) -> str:
-        """Its status and, where it counts them, its requests: for messages."""
-        counts = f": {self.done} of {self.total} done, {self.failed or 0} failed"
-        return f"batch {short_id(self.id)} is {self.status}{counts if self.total is not None else ''}"
 
-
-def short_id(name: str | None) -> str:
-    """Return a provider's name for something, in a message."""
-    return _short(name, _LONGEST_ID)
+class _Created(RemoteBatch):
+    id: Annotated[_Text, Field(min_length=1)]
 
 
 class _Page(BaseModel):
@@ -167,7 +135,7 @@ def _parse(shape: type[_Shape], body: bytes) -> _Shape:
         raise InvalidResponseError("the answer is not one of a batch interface", is_transient=True) from None
 
 
-class _Unclear(Exception):
+class UnclearError(Exception):
     """A batch may have been made, or not: the answer was lost."""
 
 
@@ -183,7 +151,7 @@ class ProviderLimits:
     first_look: float = 5.0  # to the second look at an open batch; each further wait is half as long again
     longest_look: float = 60.0  # between two looks at most
     answer_seconds: float = 60.0  # to wait for one answer; a file has longer
-    first_wait: float = RetryPolicy.first_wait  # before a call is retried, about; each further wait doubles
+    first_wait: float = retry.RetryPolicy.first_wait  # before a call is retried, about; then twice as long
 
 
 LIMITS = ProviderLimits()
@@ -196,10 +164,10 @@ class BatchServer:
     sdk: "openai.AsyncOpenAI"
     server: str  # host, port and path
     model: str  # for messages
-    retry: RetryPolicy
+    policy: retry.RetryPolicy
     key_hint: str  # why there may be no key
     limits: ProviderLimits
-    state: ServerState = field(default_factory=ServerState)
+    state: retry.ServerState = field(default_factory=retry.ServerState)
 
     @property
     def host(self) -> str:
@@ -218,33 +186,11 @@ class BatchServer:
         missing = f"{self.host}: has no batch interface: use synopsis batch run, or --to-files"
         return (await self._ask(_File, ask, _FILE_SECONDS, missing)).id
 
-    async def ensure(
-        self, key: str, file: str, tried: float | None, record: Callable[[float | None], None]
-    ) -> RemoteBatch:
-        """Return the batch of an uploaded shard: the one that was made before, or a new one.
+    async def create(self, key: str, file: str) -> RemoteBatch:
+        """Make a batch of an uploaded file; asked once, for a second one would be paid, too.
 
-        `tried` is as in `find`, None where there was no request, or the provider declined; it is recorded.
+        Raises UnclearError where it may have been made.
         """
-        reason = ""
-        for creations_left in range(_MOST_TRIES if tried is None else 1, -1, -1):
-            if tried is not None and (batch := await self.find(key, file, tried)) is not None:
-                return batch
-            if creations_left:
-                # Before it is asked: a kill from here on is unclear.
-                record(time.time() + self.limits.answer_seconds)
-                try:
-                    return await self._create(file, key)
-                except _Unclear as error:
-                    reason = str(error)
-                except ModelError:
-                    record(None)
-                    raise
-                tried = time.time()
-                record(tried)
-        raise ConnectionFailedError(f"{reason}; the provider lists no such batch so far: run the same again")
-
-    async def _create(self, file: str, key: str) -> RemoteBatch:
-        """Make a batch of an uploaded file; asked once, for a second one would be paid, too."""
         import openai
 
         try:
@@ -255,16 +201,13 @@ class BatchServer:
                     completion_window="24h",
                     metadata={METADATA: key},
                 )
-            batch = _parse(RemoteBatch, raw.content)
-            if batch.id:
-                return batch
-            fault: BaseException = InvalidResponseError("the answer names no batch", is_transient=True)
+            return _parse(_Created, raw.content)
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
-            fault = error
+            fault: BaseException = error
         status = fault.status_code if isinstance(fault, openai.APIStatusError) else 0
         # 408 is of something on the way that gave up waiting, 409 of a request that is still under way.
-        if status in {0, 408, 409} or is_server_fault(status):
-            raise _Unclear(str(self._failure(fault)))
+        if status in {0, 408, 409} or retry.is_server_fault(status):
+            raise UnclearError(str(self._failure(fault)))
         raise self._failure(fault)
 
     async def find(self, key: str, file: str, tried: float) -> RemoteBatch | None:
@@ -278,7 +221,7 @@ class BatchServer:
         batch = await self._listed(key, file)
         if batch is None and left > 0:
             _log.info("unclear whether the batch was made: looking again in %.0f s", left)
-            await self.retry.sleep(left)
+            await self.policy.sleep(left)
             batch = await self._listed(key, file)
         return batch
 
@@ -302,13 +245,13 @@ class BatchServer:
             after = last
         return None
 
-    async def look(self, batch: str, missing: str) -> RemoteBatch:
-        """Return the state of a batch; `missing` is the message where the provider does not know it."""
-        return await self._ask(RemoteBatch, partial(self._batches.retrieve, batch), missing=missing)
+    async def look(self, batch: str, missing: str, *, cancel: bool = False) -> RemoteBatch:
+        """Return the state of a batch, and ask for its end before; what is done by then comes back.
 
-    async def cancel(self, batch: str, missing: str) -> RemoteBatch:
-        """Ask for the end of a batch; what is done by then comes back all the same."""
-        return await self._ask(RemoteBatch, partial(self._batches.cancel, batch), missing=missing)
+        `missing` is the message where the provider does not know it.
+        """
+        ask = self._batches.cancel if cancel else self._batches.retrieve
+        return await self._ask(RemoteBatch, partial(ask, batch), missing=missing)
 
     @property
     def _batches(self) -> Any:
@@ -331,9 +274,8 @@ class BatchServer:
                 except httpx2.HTTPError:
                     raise InvalidResponseError("the file broke off", is_transient=True) from None
                 if info.bytes is not None and size != info.bytes:
-                    raise InvalidResponseError(
-                        f"the file has {size} of {info.bytes} bytes", is_transient=True
-                    )
+                    reason = f"the file has {size} of {info.bytes} bytes"
+                    raise InvalidResponseError(reason, is_transient=True)
 
         await self._retried(ask, _FILE_SECONDS, missing)
 
@@ -352,15 +294,15 @@ class BatchServer:
         import openai
 
         seconds = seconds or self.limits.answer_seconds
-        budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, seconds)))
+        budget = retry.RetryBudget(replace(self.policy, seconds=max(self.policy.seconds, seconds)))
         try:
-            async for attempt in retrying(budget, self.state):
+            async for attempt in retry.retrying(budget, self.state):
                 with attempt:
                     async with asyncio.timeout(seconds):
                         return await ask()
         except (ValueError, httpx2.InvalidURL):  # of a name that no address can hold
             raise RequestRefusedError(missing or f"{self.host}: a name of it fits no address") from None
-        except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
+        except (openai.APIError, TimeoutError, InvalidResponseError, retry.LongWaitError) as error:
             fault: BaseException = error
         # Out here, for the SDK's error may quote the key, and would go along as the context.
         if missing and isinstance(fault, openai.NotFoundError):
@@ -371,12 +313,11 @@ class BatchServer:
         address = str(self.sdk.base_url)
         secrets = [*secrets_of(address, self.sdk.api_key), *map(str, self.sdk.default_query.values())]
         proxy = proxy_of(address)
-        return model_error(fault, self.host, self.model, self.key_hint, secrets=secrets, proxy=proxy)
+        return retry.model_error(fault, self.host, self.model, self.key_hint, secrets=secrets, proxy=proxy)
 
 
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")
 _OK = 200
-_ENDS = {"cut": "length", "bad_json": "stop"}  # of answers that a server reports as errors
 _UNDONE = re.compile("batch_(?:expired|cancelled)")  # OpenAI's words: it ended before its turn
 _LONGEST_REASON = 200  # characters of a server's message
 LONGEST_LINE = 2 * MOST_ANSWER  # bytes: an answer has some thousand
@@ -398,6 +339,12 @@ class ResultLine:
     reason: str = ""  # why there is none, in one line
     is_transient: bool = False  # whether the same request may fare better later
 
+    def answer(self, model: str) -> Answer:
+        """Return the answer of the model that was asked; raises InvalidResponseError where there is none."""
+        if self.body is None:
+            raise InvalidResponseError(self.reason, is_transient=self.is_transient)
+        return read_answer(self.body, "application/json", 0.0, model)
+
 
 def request_line(key: str, attempt: NextAttempt, body: Mapping[str, Any]) -> bytes:
     """Return the line that asks for a completion; its id is safe and short, whatever the row's is made of."""
@@ -418,27 +365,23 @@ def read_result(line: bytes) -> ResultLine | str:
     name = data.get("custom_id") if isinstance(data, dict) else None
     match = _ID.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        return f"{UNREADABLE}: unknown request id {_short(name)!r}"
+        return f"{UNREADABLE}: unknown request id {shortened(name, _LONGEST_REASON)!r}"
     request = match[0], match[1], int(match[2]), int(match[3])
     response, error = data.get("response"), data.get("error")
     response = response if isinstance(response, dict) else {}
     status, body = response.get("status_code"), response.get("body")
     if status == _OK and isinstance(body, dict) and not error:
-        try:
-            return ResultLine(*request, json.dumps(body).encode())
-        except ValueError:
-            return ResultLine(*request, None, "the answer is nested too deeply")
+        return ResultLine(*request, json.dumps(body).encode())
     status = status if isinstance(status, int) else 0
-    report = read_report(status, error or (body if isinstance(body, dict) else ""))
-    if report.meaning in _ENDS:  # the model has answered, as in a live call
-        choice = {"message": {"content": report.generated}, "finish_reason": _ENDS[report.meaning]}
-        return ResultLine(*request, json.dumps({"choices": [choice]}).encode())
+    report = retry.read_report(status, error or (body if isinstance(body, dict) else ""))
     undone = _UNDONE.search(report.text)
+    said = shortened(report.message, _LONGEST_REASON) or (undone and undone[0])
     outcome = f"the provider answered {status}" if status not in {0, _OK} else "no answer"
-    reason = ": ".join(filter(None, (outcome, _short(report.message) or (undone and undone[0]))))
-    return ResultLine(*request, None, reason, undone is not None or is_transient_status(status))
+    reason = ": ".join(filter(None, (outcome, said)))
+    return ResultLine(*request, None, reason, undone is not None or retry.is_transient_status(status))
 
 
-def _short(value: Any, most: int = _LONGEST_REASON) -> str:
+def shortened(value: Any, most: int = _LONGEST_ID) -> str:
+    """Return a provider's name or message in one line, for ours."""
     words = "" if value is None else " ".join(join_surrogates(str(value)).split())
     return words if len(words) <= most else words[: most - 1] + "…"
