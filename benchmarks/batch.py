@@ -124,9 +124,7 @@ def environment_of(folder: Path) -> dict[str, str]:
 def batch(folder: Path, server: Server, rows: int, *flags: str) -> Run:
     """Run the real command on the briefs in a folder."""
     run = followed([*command_of(server), *flags], folder, server, rows)
-    told = subprocess.run(
-        [SYNOPSIS, "batch", "status", "out", "--json"], cwd=folder, capture_output=True, check=True
-    )
+    told = subprocess.run([SYNOPSIS, "batch", "status", "out", "--json"], cwd=folder, capture_output=True, check=True)
     counts = json.loads(told.stdout)
     if counts["pending"] or counts["failed"]:
         raise SystemExit(f"rows were left out: {counts['pending']} pending, {counts['failed']} failed")
@@ -174,9 +172,7 @@ async def bare_loop(base_url: str) -> None:
     writer = Writer(load_settings({}, os.environ))
     prompts = [writer.prompt(row.brief) for row in read_briefs(Path("briefs.jsonl"))]
     schema = {"name": "answer", "strict": True, "schema": wire_schema(Synopsis)}
-    waiting = iter(
-        [[{"role": one.role, "content": one.content} for one in prompt.messages] for prompt in prompts]
-    )
+    waiting = iter([[{"role": one.role, "content": one.content} for one in prompt.messages] for prompt in prompts])
     async with openai.AsyncOpenAI(api_key="none", base_url=base_url, max_retries=0) as sdk:
 
         async def work() -> None:
@@ -203,9 +199,7 @@ def gate_rows() -> list[Row]:
     return [
         Row(f"the gate alone on these {QUICK_ROWS:,} texts, median", f"{told['milliseconds']:.1f} ms"),
         Row("words of a text", f"{told['words']:.0f}"),
-        Row(
-            "of its distinct words in none of the texts before: in the first 50, in the last 500", told["new"]
-        ),
+        Row("of its distinct words in none of the texts before: in the first 50, in the last 500", told["new"]),
     ]
 
 
@@ -245,10 +239,7 @@ def slow_rows() -> list[Row]:
     with stub(LATENCY, 0, SINGLE_ROWS) as server, fresh(0, SINGLE_ROWS) as folder:
         single = batch(folder, server, SINGLE_ROWS)
     return [
-        Row(
-            f"{IN_FLIGHT} in flight, {LATENCY:g} s an answer, {SLOW_ROWS:,} rows: the ideal",
-            f"{ideal:g} rows/s",
-        ),
+        Row(f"{IN_FLIGHT} in flight, {LATENCY:g} s an answer, {SLOW_ROWS:,} rows: the ideal", f"{ideal:g} rows/s"),
         Row("the bare SDK loop, whole and steady", rates(alone)),
         Row(f"the batch, gate in {WORKERS} processes, whole and steady", rates(made)),
         Row("its whole rate, of the ideal", f"{held(made.rate / ideal, LEAST_SHARE):.1%}", least),
@@ -269,9 +260,7 @@ def quick_rows() -> list[Row]:
         Row(f"the batch, gate in {WORKERS} processes, whole and steady", rates(made)),
         Row("its steady rate", f"{held(made.steady, LEAST_RATE):.1f} rows/s", f"≥ {LEAST_RATE:g}"),
         Row("its steady rate, of the bare loop's", f"{made.steady / alone.steady:.2f}"),
-        Row(
-            "CPU time a row: the bare loop, the batch without its gate", f"{alone.cpu:.1f}, {made.cpu:.1f} ms"
-        ),
+        Row("CPU time a row: the bare loop, the batch without its gate", f"{alone.cpu:.1f}, {made.cpu:.1f} ms"),
         Row("rows that gate and variety refused", f"{1 - made.accepted / made.rows:.1%}"),
         Row("resident memory of the batch without its gate", f"{made.megabytes:.0f} MB", "≤ 250 MB"),
     ]

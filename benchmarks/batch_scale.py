@@ -64,9 +64,7 @@ def scale_rows() -> Iterator[Row]:
         rest = look(folder, ROWS - ROWS // 10, None)
         sizes = [f"{one.most:.0f}" for one in looks[1:]]
         most = max(one.most for one in (*looks, rest))
-        yield Row(
-            f"resident memory with {ROWS // 10:,} and {ROWS // 2:,} rows saved", f"{' and '.join(sizes)} MB"
-        )
+        yield Row(f"resident memory with {ROWS // 10:,} and {ROWS // 2:,} rows saved", f"{' and '.join(sizes)} MB")
         yield Row(
             f"from {ROWS - ROWS // 10:,} to {ROWS:,} rows: at the start, at the end, at the most",
             f"{rest.first:.0f}, {rest.last:.0f}, {-held(-most, -MOST_MEGABYTES):.0f} MB",
@@ -78,9 +76,7 @@ def scale_rows() -> Iterator[Row]:
             f"{-held(-rest.start, -MOST_SECONDS):.2f} s",
             f"≤ {MOST_SECONDS:g} s",
         )
-        yield Row(
-            "the same with no row done", f"{looks[1].start:.2f} s with {ROWS // 10:,}, {looks[0].start:.2f} s"
-        )
+        yield Row("the same with no row done", f"{looks[1].start:.2f} s with {ROWS // 10:,}, {looks[0].start:.2f} s")
         size = (folder / "out" / "batch.sqlite3").stat().st_size / 1e6
         yield Row("size of the record", f"{size:.0f} MB")
         yield from exports(folder)
@@ -105,10 +101,7 @@ def made_texts(first: int) -> list[tuple[str, str]]:
     """Return some briefs and texts as JSON."""
     some = map(written, range(first, min(first + _CHUNK, ROWS)))
     return [
-        (
-            json.dumps({"id": f"row-{one.number}", **one.brief.as_data()}, ensure_ascii=False),
-            one.synopsis.as_json(),
-        )
+        (json.dumps({"id": f"row-{one.number}", **one.brief.as_data()}, ensure_ascii=False), one.synopsis.as_json())
         for one in some
     ]
 
@@ -165,9 +158,7 @@ def look(folder: Path, first: int, limit: int | None) -> Look:
 def _followed(folder: Path, server: Server, flags: list[str]) -> Look:
     megabytes = []
     started = time.time()
-    with Popen(
-        [*command_of(server), *flags], cwd=folder, env=environment_of(folder), stdout=DEVNULL
-    ) as process:
+    with Popen([*command_of(server), *flags], cwd=folder, env=environment_of(folder), stdout=DEVNULL) as process:
         while process.poll() is None:
             time.sleep(0.1)
             try:
@@ -190,9 +181,7 @@ def exports(folder: Path) -> Iterator[Row]:
         megabytes = [0.0]
         started = time.perf_counter()
         with Popen(
-            [SYNOPSIS, "batch", "export", "out", "--format", kind, "-o", f"texts-{kind}"],
-            cwd=folder,
-            stderr=DEVNULL,
+            [SYNOPSIS, "batch", "export", "out", "--format", kind, "-o", f"texts-{kind}"], cwd=folder, stderr=DEVNULL
         ) as process:
             while process.poll() is None:
                 time.sleep(0.05)

@@ -30,13 +30,7 @@ from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 FORMS = tuple(built_in_house().forms)
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOWS = (
-    "In aller Freundschaft",
-    "Rote Rosen",
-    "Alles was zählt",
-    "Sturm der Liebe",
-    "Gute Zeiten, schlechte Zeiten",
-)
+SHOWS = ("In aller Freundschaft", "Rote Rosen", "Alles was zählt", "Sturm der Liebe", "Gute Zeiten, schlechte Zeiten")
 MARK = "Auftrag"  # stands in each brief before the number of its text
 _RAREST = 2.0  # Zipf frequency of a word that is put in
 _SHORTEST, _LONGEST = 3, 38  # words of a sentence that is used
@@ -125,12 +119,7 @@ def written(number: int) -> Written:
     nouns = dice.sample(sorted(filter(_is_noun, set(re.findall(r"\w+", " ".join(paragraphs))))), 2)
     return Written(
         number,
-        Brief(
-            show=show,
-            theme=f"Ein Streit um {nouns[0]} und {nouns[1]}",
-            form=form,
-            notes=f"{MARK} {number:07}",
-        ),
+        Brief(show=show, theme=f"Ein Streit um {nouns[0]} und {nouns[1]}", form=form, notes=f"{MARK} {number:07}"),
         Synopsis(
             title=" und ".join(dice.choice(_stock()[f"noun {kind}"].words) for kind in "mf"),
             logline=f"Zwischen {nouns[0]} und {nouns[1]} entscheidet sich, was aus {lasts[0]} wird.",
@@ -144,12 +133,7 @@ def written(number: int) -> Written:
 
 
 def _is_noun(word: str) -> bool:
-    return (
-        len(word) >= _SHORTEST_NOUN
-        and word.isalpha()
-        and word[0].isupper()
-        and gender(word.lower()) is not None
-    )
+    return len(word) >= _SHORTEST_NOUN and word.isalpha() and word[0].isupper() and gender(word.lower()) is not None
 
 
 def _drawn(frames: Sequence[_Frame], used: list[_Frame], dice: Random) -> _Frame:
@@ -196,13 +180,9 @@ def _frames() -> dict[str, tuple[list[list[list[str]]], dict[str, list[_Frame]]]
     return found
 
 
-def _frame(
-    text: Text, sentence: Sentence, stock: Mapping[str, _Words], groups: Mapping[str, _Words]
-) -> _Frame | None:
+def _frame(text: Text, sentence: Sentence, stock: Mapping[str, _Words], groups: Mapping[str, _Words]) -> _Frame | None:
     """Return the frame of a sentence; None where it is long, has speech or figures, or names many people."""
-    if not _SHORTEST <= sentence.length <= _LONGEST or any(
-        char.isdigit() or char in "„“–:" for char in sentence.text
-    ):
+    if not _SHORTEST <= sentence.length <= _LONGEST or any(char.isdigit() or char in "„“–:" for char in sentence.text):
         return None
     parts: list[tuple[str, str, _Words | None]] = []
     end, names = sentence.span.start, 0
@@ -216,15 +196,11 @@ def _frame(
                 continue  # a first name and a last one are one person
             parts.append((before, "", None))
             continue
-        words = (
-            groups.get(word.form) if place > sentence.first else None
-        )  # openings must not come to the same
+        words = groups.get(word.form) if place > sentence.first else None  # openings must not come to the same
         words = words or stock.get(_kind(word.lower, tag))
         parts.append((before, word.form, words))
     rest = text.raw[end : sentence.span.end]
-    return (
-        None if names > 3 or "." in "".join(before for before, _, _ in parts) else _Frame(tuple(parts), rest)
-    )
+    return None if names > 3 or "." in "".join(before for before, _, _ in parts) else _Frame(tuple(parts), rest)
 
 
 def _kind(word: str, tag: str) -> str:
@@ -284,11 +260,7 @@ def _words(words: Iterable[str]) -> _Words:
 
 
 def _groups() -> dict[str, _Words]:
-    return {
-        word: _Words(group, list(accumulate([1.0] * len(group))))
-        for group in reversed(_ALIKE)
-        for word in group
-    }
+    return {word: _Words(group, list(accumulate([1.0] * len(group)))) for group in reversed(_ALIKE) for word in group}
 
 
 def _person(number: int) -> tuple[str, str]:

@@ -96,9 +96,7 @@ def metric_lines() -> Iterator[str]:
     for kind in dict.fromkeys(kind for kind, _ in found):
         for each in SIDES:
             if rows := found.get((kind, each)):
-                columns = (
-                    [value for value in column if value is not None] for column in zip(*rows, strict=True)
-                )
+                columns = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
                 means = (f"{fmean(column):.3g}" if column else "–" for column in columns)
                 yield f"| {kind} | {each} | {len(rows):,} | {' | '.join(means)} |"
 

@@ -21,12 +21,7 @@ CORPUS = Path(__file__).parent.parent / "tests" / "corpus" / "good"
 def read(path: Path) -> list[Text]:
     """Return the texts of a file, which blank lines part, or of a folder's files."""
     files = find_files(path, "**/*.txt") if path.is_dir() else [path]
-    return [
-        analyse(part)
-        for file in files
-        for part in file.read_text(encoding="utf-8").split("\n\n")
-        if part.strip()
-    ]
+    return [analyse(part) for file in files for part in file.read_text(encoding="utf-8").split("\n\n") if part.strip()]
 
 
 def count(texts: Sequence[Text]) -> tuple[Counter[str], int]:

@@ -56,15 +56,7 @@ def help_rows() -> list[Row]:
 def install_llm(folder: Path) -> tuple[str, str]:
     """Install `llm` into a virtual environment in `folder`; return its command and its version."""
     venv.create(folder, with_pip=True)
-    pip = [
-        str(folder / "bin" / "python"),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-        "llm",
-    ]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "llm"]
     subprocess.run(pip, check=True, stdout=sys.stderr)
     llm = str(folder / "bin" / "llm")
     said = subprocess.run([llm, "--version"], check=True, capture_output=True, encoding="utf-8")

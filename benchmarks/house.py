@@ -31,9 +31,7 @@ TEXTS, WORDS, SHOWS = 200, 90, 20
 
 def sentences() -> list[str]:
     """Return the sentences that texts are drawn from."""
-    texts = [
-        path.read_text(encoding="utf-8").split("---\n", 2)[2] for path in folder("examples").glob("*/*-*.md")
-    ]
+    texts = [path.read_text(encoding="utf-8").split("---\n", 2)[2] for path in folder("examples").glob("*/*-*.md")]
     texts += [text.text for house in HOUSES if house != "schweiz" for half in load(house) for text in half]
     return [sentence.text for text in texts for sentence in analyse(text).sentences if sentence.length > 3]
 
@@ -58,11 +56,7 @@ def learn_rows(home: Path) -> list[Row]:
         code = run(["house", "learn", str(home / "in"), "--out", str(home / "house")])
     taken = time.process_time() - started
     return [
-        Row(
-            f"house learn on {TEXTS} texts of {WORDS} words" + " (failed)" * (code != 0),
-            f"{taken:.1f} s",
-            "≤ 60 s",
-        )
+        Row(f"house learn on {TEXTS} texts of {WORDS} words" + " (failed)" * (code != 0), f"{taken:.1f} s", "≤ 60 s")
     ]
 
 
@@ -90,13 +84,7 @@ def gate_rows(home: Path) -> list[Row]:
         started = time.process_time()
         workspace.gate.judge(replace(subject, text=analyse(text.text)))
         times.append(time.process_time() - started)
-    return [
-        Row(
-            f"the gate on a text of {WORDS} words, median",
-            f"{statistics.median(times) * 1000:.1f} ms",
-            "≤ 8 ms",
-        )
-    ]
+    return [Row(f"the gate on a text of {WORDS} words, median", f"{statistics.median(times) * 1000:.1f} ms", "≤ 8 ms")]
 
 
 def main() -> None:

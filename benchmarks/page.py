@@ -188,9 +188,7 @@ def paint_rows() -> list[Row]:
         chromium = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
         for _ in range(STARTS + 1):
             with opened(chromium, served.address) as page:
-                paints.append(
-                    page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-                )
+                paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
                 page.locator("#body").click()
                 page.keyboard.insert_text(" ".join(part["text"] for part in text()["paragraphs"]) + " Ic")
                 page.wait_for_timeout(1000)

@@ -36,9 +36,7 @@ def first_request_row() -> list[Row]:
         for _ in range(6):
             asked = len(server.requests)
             started = time.perf_counter()
-            process = subprocess.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while len(server.requests) == asked:
                 time.sleep(0.001)
             seconds.append(time.perf_counter() - started)
@@ -57,9 +55,7 @@ def embedded_rows() -> list[Row]:
         command = [SYNOPSIS, "write", "--show", "In aller Freundschaft", "--theme", THEME, "--out", out]
         environment = {"SYNOPSIS_MODEL": "packaged", "SYNOPSIS_CACHE": cache}
         quiet = measure(command, 3, **environment)
-        busy = [
-            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 2)
-        ]
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 2)]
         try:
             loaded = measure(command, 3, **environment)
         finally:

@@ -42,9 +42,7 @@ def mixed(texts: list[Synopsis], rng: random.Random) -> Synopsis:
 def row(case: str, repeat: int, synopsis: Synopsis) -> Row:
     """Return the row of an accepted text."""
     attempt = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=synopsis)
-    return Row(
-        case=case, model="m", prompt="p", repeat=repeat, outcome="accepted", attempts=(attempt,), best=0
-    )
+    return Row(case=case, model="m", prompt="p", repeat=repeat, outcome="accepted", attempts=(attempt,), best=0)
 
 
 def scoring_rows() -> list[Line]:
@@ -73,10 +71,7 @@ def bootstrap_rows() -> list[Line]:
     rng = random.Random(2)
     text = TEXTS[0]
     names = [f"metric_{number}" for number in range(METRICS)]
-    scored = [
-        Scored(row(f"case-{number}", 0, text), {name: rng.random() for name in names})
-        for number in range(CASES)
-    ]
+    scored = [Scored(row(f"case-{number}", 0, text), {name: rng.random() for name in names}) for number in range(CASES)]
     started = time.perf_counter()
     for name in names:
         estimate(scored, name)
@@ -90,10 +85,7 @@ def comparison_rows() -> list[Line]:
     names = (*TEXT_METRICS, *JUDGE_METRICS)
     first, second = (
         [
-            Scored(
-                row(f"case-{number}", repeat, TEXTS[number % len(TEXTS)]),
-                {name: rng.random() for name in names},
-            )
+            Scored(row(f"case-{number}", repeat, TEXTS[number % len(TEXTS)]), {name: rng.random() for name in names})
             for number in range(RESULTS)
         ]
         for repeat in range(2)

@@ -85,10 +85,7 @@ def large_rows() -> list[Row]:
         briefs = [rng.choice(pool).brief for _ in range(QUERIES)]
         own = [timed(select, index, brief)[0] for brief in briefs]
     return [
-        Row(
-            f"index {EXAMPLES:,} examples and save it, costs and digest included",
-            f"{built:.1f} s",
-        ),
+        Row(f"index {EXAMPLES:,} examples and save it, costs and digest included", f"{built:.1f} s"),
         Row("its size on disk", f"{size / 1e6:.0f} MB"),
         Row("open it again, the digest of all examples included", f"{opened:.1f} s"),
         Row(f"select for a brief, median of {QUERIES}", milliseconds(statistics.median(own)), "≤ 10 ms"),

@@ -64,9 +64,7 @@ async def idle() -> list[float]:
 async def rounds(base_url: str, cache: Path) -> list[list[float]]:
     """Write with one warmed-up writer, and once more with all objects frozen."""
     chosen = (list(EXAMPLES) * WRITES)[: 2 * WRITES]
-    async with Writer(
-        model="m", base_url=base_url, cache=cache, attempts=1, responses="off", log=False
-    ) as writer:
+    async with Writer(model="m", base_url=base_url, cache=cache, attempts=1, responses="off", log=False) as writer:
         await writer.warm_up()
         first = await round_of(writer, chosen[:WRITES])
         gc.collect()

@@ -35,9 +35,7 @@ def storm_rows() -> list[Row]:
         Row("saved twice, or saved and reported", str(len(twice)), "0"),
         Row("calls, of which faults and bad answers", f"{tally.calls}, {tally.faults}"),
         Row("calls beyond one a brief", str(tally.calls - WRITES), f"≤ {tally.faults * 1.05:.0f}"),
-        Row(
-            "files and lines that hold the key", str(leaks + sum(KEY in line for line in tally.messages)), "0"
-        ),
+        Row("files and lines that hold the key", str(leaks + sum(KEY in line for line in tally.messages)), "0"),
         Row("time, 16 side by side", f"{seconds:.0f} s"),
     ]
 

@@ -83,9 +83,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, _languages: Path
-) -> None:
+def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, _languages: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "SYNOPSIS_", "HF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

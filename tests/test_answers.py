@@ -108,16 +108,10 @@ WRAPPED = {
     "storylines in brackets": re.sub(r'"storyline": "(.)"', r'"storyline": "(\1)"', ANSWER),
     "storylines in bold": re.sub(r'"storyline": "(.)"', r'"storyline": "**\1**"', ANSWER),
     "people as lines": json.dumps(
-        {
-            **json.loads(ANSWER),
-            "characters": [f"{person.name} ({person.role})" for person in GOOD.synopsis.characters],
-        }
+        {**json.loads(ANSWER), "characters": [f"{person.name} ({person.role})" for person in GOOD.synopsis.characters]}
     ),
     "people as a list": json.dumps(
-        {
-            **json.loads(ANSWER),
-            "characters": [f"- {person.name}: {person.role}" for person in GOOD.synopsis.characters],
-        }
+        {**json.loads(ANSWER), "characters": [f"- {person.name}: {person.role}" for person in GOOD.synopsis.characters]}
     ),
     "people as keys": json.dumps(
         {**json.loads(ANSWER), "characters": {one.name: one.role for one in GOOD.synopsis.characters}}
@@ -208,10 +202,7 @@ BROKEN = [
     (JSON + '\n{"title": "Besser", "logline": "x" y}', "the JSON breaks at line 2, column "),
     (JSON + '\n{"title": "Besser", "logline', "the JSON is cut off"),
     (json.dumps({"synopsis": {**FEW, "title": ""}}), "title: is 0 characters long"),
-    (
-        json.dumps({**FEW, "paragraphs": [{"storyline": "A und B", "text": "x" * 20}]}),
-        "paragraphs.0.storyline",
-    ),
+    (json.dumps({**FEW, "paragraphs": [{"storyline": "A und B", "text": "x" * 20}]}), "paragraphs.0.storyline"),
     (json.dumps({**FEW, "characters": [{"name": "Merle"}]}), "characters.0.role: field required"),
     (json.dumps({**FEW, "characters": []}), "characters: has 0 entries, 1 at least are needed"),
     (json.dumps({**FEW, "paragraphs": "Text"}), "paragraphs: is not a list"),
@@ -415,16 +406,7 @@ async def test_the_end_is_read_as_what_it_means(reason: str, finish: str, stream
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     "reason",
-    [
-        "error",
-        "ERROR",
-        "network_error",
-        "abort",
-        "failure",
-        "canceled",
-        "server_shutdown",
-        "MALFORMED_FUNCTION_CALL",
-    ],
+    ["error", "ERROR", "network_error", "abort", "failure", "canceled", "server_shutdown", "MALFORMED_FUNCTION_CALL"],
 )
 async def test_a_finish_reason_of_error_is_a_failed_call_that_is_retried(reason: str, streamed: bool) -> None:
     answer = await ask(Reply(ANSWER[:300], reason), streamed=streamed, retries=1)
@@ -444,8 +426,7 @@ STREAMS = {
     "no index": event({"choices": [{"index": None, "delta": WORDS, "finish_reason": "stop"}]}),
     "an index that is a text": chunk(WORDS, "stop", index="0"),
     "a message": event({"choices": [{"message": WORDS, "finish_reason": "stop"}]}),
-    "events that are none": "".join(map(event, [None, 1, "OK", [], {"choices": [None]}]))
-    + chunk(WORDS, "stop"),
+    "events that are none": "".join(map(event, [None, 1, "OK", [], {"choices": [None]}])) + chunk(WORDS, "stop"),
     "an event that is a word": "data: ping\n\n" + chunk(WORDS, "stop"),
     "delta is a text": chunk("") + chunk(WORDS) + chunk("", "stop"),
     "delta is null": chunk(None) + chunk(WORDS) + chunk(None, "stop"),
@@ -479,9 +460,7 @@ async def test_an_answer_that_came_whole_is_not_lost_with_its_connection(name: s
     assert parse(answer.content, Synopsis).value == GOOD.synopsis
 
 
-@pytest.mark.parametrize(
-    "text", [ANSWER[:-1], f"<think>{DRAFT}", f"{DRAFT}\n{ANSWER[:99]}", "Es war einmal."]
-)
+@pytest.mark.parametrize("text", [ANSWER[:-1], f"<think>{DRAFT}", f"{DRAFT}\n{ANSWER[:99]}", "Es war einmal."])
 async def test_what_came_in_part_is_asked_for_again(text: str) -> None:
     for end in (True, False):
         answer = await ask(Events(chunk({"content": text}), is_cut=end), streamed=True, retries=1)
@@ -707,9 +686,7 @@ def test_each_kind_of_usage_means_its_tokens_in_a_fetched_row(house: House) -> N
 # Thoughts that take all tokens.
 
 
-@pytest.mark.parametrize(
-    "spent", [Reply("", "length"), Reply("<think>Hm", "length"), CANNOT_FINISH], ids=repr
-)
+@pytest.mark.parametrize("spent", [Reply("", "length"), Reply("<think>Hm", "length"), CANNOT_FINISH], ids=repr)
 def test_a_model_that_thinks_for_all_its_tokens_gets_more(terminal: Terminal, spent: Step) -> None:
     with LoopbackServer([spent, spent, Reply(ANSWER)], repeat_last=False) as server:
         run = terminal("write", *ORDER, "--json", server=server)

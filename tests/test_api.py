@@ -72,8 +72,6 @@ def test_the_docs_have_the_help_of_every_command() -> None:
     named = {
         f"{group} {command}".strip()
         for group in ("", "examples", "house", "style", "models", "eval", "batch", "log", "cache", "prompts")
-        for command in re.findall(
-            r"^  ([a-z-]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
-        )
+        for command in re.findall(r"^  ([a-z-]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE)
     }
     assert named == set(generate.commands()) - {""}

@@ -107,9 +107,7 @@ def test_briefs_may_be_corrected_before_anything_was_made(terminal: Terminal, tm
     (tmp_path / "arc.yaml").write_text("nichts: Da ist ein Hund.", encoding="utf-8")
     assert run(terminal, [])[0].code == 2
     theme = GOOD.brief.theme
-    (tmp_path / "briefs.csv").write_text(
-        f"id;show;theme;form\nnichts;Rote Rosen;{theme};portrait\n", encoding="utf-8"
-    )
+    (tmp_path / "briefs.csv").write_text(f"id;show;theme;form\nnichts;Rote Rosen;{theme};portrait\n", encoding="utf-8")
     done, briefs = run(terminal, [ANSWER])
     assert (done.code, len(briefs)) == (0, 1)
     assert done.out.startswith("1 row: 1 accepted")

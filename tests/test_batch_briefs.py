@@ -260,9 +260,7 @@ def test_no_file_causes_more_than_a_clear_error(ending: str, content: bytes) -> 
     read_anything(ending, content)
 
 
-SNIPPETS = (
-    'id show theme beat words , ; " - [ ] { } : &a *a !!int ? ~ | é # 1 --- "show":"a" "theme":"b"'.split()
-)
+SNIPPETS = 'id show theme beat words , ; " - [ ] { } : &a *a !!int ? ~ | é # 1 --- "show":"a" "theme":"b"'.split()
 
 
 @given(
@@ -289,21 +287,14 @@ def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert digest_of(placed(tmp_path, "x.csv", b"abc")) == hashlib.sha256(b"abc").hexdigest()
 
 
-@pytest.mark.parametrize(
-    "first",
-    ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"],
-)
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"])
 def test_the_line_that_names_a_tables_separator_is_understood(tmp_path: Path, first: str) -> None:
     path = placed(tmp_path, "b.csv", f"{first}\r\nshow;theme\r\nAWZ;Eis, und Schnee\r\n".encode())
     assert [row.brief.theme for row in read_briefs(path)] == ["Eis, und Schnee"]
 
 
 @pytest.mark.parametrize(("sep", "named"), [("\t", "tab"), ("|", "|"), (",", "comma")])
-def test_a_named_separator_parts_the_cells_and_lines_are_still_counted(
-    tmp_path: Path, sep: str, named: str
-) -> None:
+def test_a_named_separator_parts_the_cells_and_lines_are_still_counted(tmp_path: Path, sep: str, named: str) -> None:
     path = placed(tmp_path, "b.csv", f"sep={sep}\nshow{sep}theme\nAWZ{sep}Eis\nAWZ{sep}Eis{sep}x\n".encode())
-    with pytest.raises(
-        BriefError, match=rf"b\.csv:4: has 3 cells.*a text that holds a {re.escape(named)} in"
-    ):
+    with pytest.raises(BriefError, match=rf"b\.csv:4: has 3 cells.*a text that holds a {re.escape(named)} in"):
         list(read_briefs(path))

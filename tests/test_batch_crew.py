@@ -184,8 +184,6 @@ def test_a_head_that_is_briefly_unreachable_ends_nothing() -> None:
 @pytest.mark.parametrize("budget", [Budget(tokens=90_000), Budget(Decimal(1))])
 def test_with_a_budget_a_dead_workers_place_stays_empty(budget: Budget) -> None:
     cluster = Cluster([at_once], dies)
-    with pytest.raises(
-        BudgetSpentError, match="what they had spent of their parts of the budget is not known"
-    ):
+    with pytest.raises(BudgetSpentError, match="what they had spent of their parts of the budget is not known"):
         made_by(cluster, 2, budget)
     assert cluster.made == 2

@@ -74,22 +74,7 @@ def test_folder_and_files_have_the_rights_of_any_new_ones(tmp_path: Path, mode: 
     assert (tmp_path / "x.jsonl").stat().st_mode & 0o777 == 0o666 & ~mode
 
 
-HOSTILE = [
-    "..",
-    ".",
-    "...",
-    "\\..\\x",
-    "~",
-    "C:x",
-    "-rf",
-    "病院",
-    "x" * 100,
-    "x" * 99,
-    "A b",
-    "a-b",
-    ".md",
-    "*",
-]
+HOSTILE = ["..", ".", "...", "\\..\\x", "~", "C:x", "-rf", "病院", "x" * 100, "x" * 99, "A b", "a-b", ".md", "*"]
 
 
 def test_each_id_gives_a_separate_file_in_the_folder(tmp_path: Path) -> None:
@@ -122,16 +107,7 @@ def test_json_lines_hold_the_fields_of_a_saved_file(tmp_path: Path) -> None:
     assert first["brief"] == BRIEF.as_data()
     assert (first["id"], first["place"], first["usage"]) == ("S01 E01", 1, META["usage"])
     assert (first["title"], first["text"]) == (GOOD.synopsis.title, GOOD.synopsis.text)
-    assert list(second) == [
-        "brief",
-        "title",
-        "logline",
-        "characters",
-        "storylines",
-        "id",
-        "place",
-        "text",
-    ]
+    assert list(second) == ["brief", "title", "logline", "characters", "storylines", "id", "place", "text"]
 
 
 def test_provenance_never_replaces_the_text(tmp_path: Path) -> None:
@@ -280,9 +256,7 @@ def test_a_terminal_gets_escaped_text(
 
 @pytest.mark.parametrize("export", [export_csv, export_jsonl, export_parquet])
 def test_a_pipe_gets_the_bytes_of_the_file(
-    tmp_path: Path,
-    export: Callable[[Iterator[SavedRow], Path], int],
-    capfdbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path, export: Callable[[Iterator[SavedRow], Path], int], capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     export(iter([HOSTILE_ROW]), tmp_path / "x")
     with open(1, "w", encoding="utf-8", closefd=False) as stdout, pytest.MonkeyPatch.context() as patch:

@@ -95,9 +95,7 @@ def test_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was_in
 
 
 def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: Path) -> None:
-    toll = kill_often(
-        tmp_path, rows=24, kills=2, in_flight=4, flags=("--workers", "1", "--disable", "variety"), seed=2
-    )
+    toll = kill_often(tmp_path, rows=24, kills=2, in_flight=4, flags=("--workers", "1", "--disable", "variety"), seed=2)
     assert (toll.code, toll.statuses) == (0, {"accepted": 24}), toll.messages
     assert (len(toll.answers), toll.saved_twice, toll.is_whole) == (24, 0, True)
     assert all(0 <= killed.lost <= 6 for killed in toll.kills)  # four calls, and two rows that are checked
@@ -107,9 +105,7 @@ def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: 
     database.close()
 
 
-def test_a_row_that_was_being_repaired_at_a_kill_is_made_by_the_next_start(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_row_that_was_being_repaired_at_a_kill_is_made_by_the_next_start(terminal: Terminal, tmp_path: Path) -> None:
     write_alike(tmp_path / "briefs.csv", 2)
     flags = ("--attempts", "2", "--concurrency", "2", "--cache", "off")
     with Same(2) as server:  # of two rows that came to the same one is saved, and the other is to be repaired
@@ -148,9 +144,7 @@ class Same(LoopbackServer):
 LONG_WAIT = "takes no more requests until "
 
 
-def test_a_wait_of_hours_ends_a_batch_and_leaves_the_other_rows_pending(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_wait_of_hours_ends_a_batch_and_leaves_the_other_rows_pending(terminal: Terminal, tmp_path: Path) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", ROWS)
     with LoopbackServer([Reply(ANSWER)] * 2 + [Fault(429, {"retry-after": "7200"})]) as server:
         done = terminal(*RUN, *OFF, "--concurrency", "2", server=server)
@@ -173,9 +167,7 @@ def test_five_rows_in_a_row_without_a_connection_end_a_batch(terminal: Terminal,
     done = terminal(*RUN, *OFF, "--concurrency", "1", "--max-retries", "0", server=server)
     assert (done.code, done.out) == (3, "")
     assert "no connection: check --base-url" in last_line(done)
-    assert last_line(done).endswith(
-        "5 calls in a row failed like this: run the same command again once it works"
-    )
+    assert last_line(done).endswith("5 calls in a row failed like this: run the same command again once it works")
     assert statuses(tmp_path) == ["failed"] * 4 + ["pending"] * (ROWS - 4)
     with Corpus(themes, 0.01) as corpus:
         assert terminal(*RUN, *OFF, "--retry", "failed", server=corpus).code == 0
@@ -213,9 +205,7 @@ def check_full(folder: Path, full: Run, server: Corpus, out: str) -> None:
     assert statuses(folder, out).count("accepted") == len(saved)
 
 
-def test_a_full_disk_keeps_what_was_saved_and_prints_what_was_paid(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_full_disk_keeps_what_was_saved_and_prints_what_was_paid(terminal: Terminal, tmp_path: Path) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 32)
     assert terminal("check", str(PATH)).code == 0  # unpacks a model, which the limit would not let it do
     with Corpus(themes, 0.01) as server:
@@ -276,20 +266,14 @@ def test_a_disk_that_is_full_from_the_start_is_reported_and_the_same_command_con
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "md", "parquet"])
-def test_an_export_that_a_full_disk_ends_leaves_nothing_half_written(
-    begun: Path, corpus: Corpus, kind: str
-) -> None:
+def test_an_export_that_a_full_disk_ends_leaves_nothing_half_written(begun: Path, corpus: Corpus, kind: str) -> None:
     (begun / "told").mkdir() if kind == "md" else (begun / "told").write_text("before", encoding="utf-8")
     before = sorted(begun.iterdir())
     full = run_limited(begun, corpus, 2, "batch", "export", "out", "--format", kind, "-o", "told")
     assert (full.code, full.out, len(full.err.splitlines())) == (2, "", 1)
     assert "told" in full.err
     assert sorted(begun.iterdir()) == before
-    assert (
-        not any((begun / "told").iterdir())
-        if kind == "md"
-        else (begun / "told").read_text("utf-8") == "before"
-    )
+    assert not any((begun / "told").iterdir()) if kind == "md" else (begun / "told").read_text("utf-8") == "before"
 
 
 @pytest.fixture(scope="module")
@@ -392,10 +376,7 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
         wait_for(lambda: len(server.chats) > asked, process)
         closing()
         done = ended(process)
-        assert (done.code, done.out.splitlines()[0]) == (
-            0,
-            "30 rows: 30 accepted, 0 refused, 0 failed, 0 pending",
-        )
+        assert (done.code, done.out.splitlines()[0]) == (0, "30 rows: 30 accepted, 0 refused, 0 failed, 0 pending")
     (tmp_path / "out").chmod(0o700)
     assert terminal(*RUN, *OFF, server=server).out == done.out
     assert len(answers(tmp_path)) == 30
@@ -457,9 +438,7 @@ def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
         (">/dev/full", 2),
     ],
 )
-def test_output_that_nobody_reads_ends_no_work(
-    begun: Path, corpus: Corpus, redirected: str, code: int
-) -> None:
+def test_output_that_nobody_reads_ends_no_work(begun: Path, corpus: Corpus, redirected: str, code: int) -> None:
     # Shows that are not known, so that there is something to say from the first row on.
     (begun / "out" / "batch.sqlite3").unlink()
     write_alike(begun / "briefs.csv", 3)
@@ -482,9 +461,7 @@ def test_output_that_nobody_reads_ends_no_work(
 # Two at once
 
 
-def test_while_a_run_is_active_others_read_and_do_not_write(
-    terminal: Terminal, begun: Path, corpus: Corpus
-) -> None:
+def test_while_a_run_is_active_others_read_and_do_not_write(terminal: Terminal, begun: Path, corpus: Corpus) -> None:
     with LoopbackServer([Silence(60)]) as silent:
         process = start(begun, silent, *OFF)
         wait_for(lambda: silent.chats, process)
@@ -524,9 +501,7 @@ def test_of_two_that_start_at_one_moment_one_makes_all_rows(tmp_path: Path, corp
 FORMULA = '=HYPERLINK("http://x.example";A1)'
 
 
-def test_no_cell_of_an_exported_table_runs_and_its_columns_are_briefs_again(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_no_cell_of_an_exported_table_runs_and_its_columns_are_briefs_again(terminal: Terminal, tmp_path: Path) -> None:
     row = {
         "id": "@SUM(A1)",
         "show": "-2+3",
@@ -554,9 +529,7 @@ def test_no_cell_of_an_exported_table_runs_and_its_columns_are_briefs_again(
         (told,) = csv.DictReader(file)
     for cell in told.values():
         # As a spreadsheet of another country parts them, which takes no notice of our quotes.
-        parts = [
-            part for line in cell.splitlines() for piece in line.split(";") for part in piece.split("\t")
-        ]
+        parts = [part for line in cell.splitlines() for piece in line.split(";") for part in piece.split("\t")]
         assert not any(part.startswith(tuple("=+-@")) for part in parts), cell
     assert plain_text(told["title"]) == evil["title"]
     with (tmp_path / "again.csv").open("w", encoding="utf-8", newline="") as file:
@@ -626,11 +599,7 @@ def test_an_unusable_record_is_reported_stays_as_it_is_and_is_archived_by_fresh(
     damage(path)
     before = path.read_bytes()
     terminal = Terminal(begun)
-    for arguments in (
-        RUN,
-        ("batch", "status", "out"),
-        ("batch", "export", "out", "--format", "csv", "-o", "x"),
-    ):
+    for arguments in (RUN, ("batch", "status", "out"), ("batch", "export", "out", "--format", "csv", "-o", "x")):
         done = terminal(*arguments, server=corpus)
         assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done
         assert message in done.err
@@ -655,10 +624,7 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
     path = begun / "out" / "batch.sqlite3"
     execute(path, statement)
     before = path.read_bytes()
-    orders = {
-        "run": (*RUN, *OFF),
-        "status": ("batch", "status", "out"),
-    }
+    orders = {"run": (*RUN, *OFF), "status": ("batch", "status", "out")}
     for command in commands:
         done = Terminal(begun)(*orders[command], server=corpus)
         assert (done.code, done.out) == (2, "")

@@ -149,9 +149,7 @@ def until_asked(server: LoopbackServer, count: int, process: subprocess.Popen[by
 def statuses(folder: Path) -> list[str]:
     database = sqlite3.connect(folder / "out" / "batch.sqlite3")
     found = [row[0] for row in database.execute("SELECT status FROM rows ORDER BY place")]
-    assert database.execute(
-        "SELECT max(n) FROM (SELECT count(*) n FROM answers GROUP BY row, number)"
-    ).fetchone() in {
+    assert database.execute("SELECT max(n) FROM (SELECT count(*) n FROM answers GROUP BY row, number)").fetchone() in {
         (1,),
         (None,),
     }
@@ -225,9 +223,7 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
     assert rows <= asked <= rows + lost[0]
 
 
-def test_limits_apply_in_total_and_ray_stores_no_key(
-    nodes: Nodes, terminal: Terminal, tmp_path: Path
-) -> None:
+def test_limits_apply_in_total_and_ray_stores_no_key(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 13)
     with Clocked(Reply(ANSWER)) as server:
         flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "300")
@@ -321,9 +317,7 @@ def test_a_killed_head_ends_the_batch_and_the_same_command_continues(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
-    nodes: Nodes, tmp_path: Path
-) -> None:
+def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(nodes: Nodes, tmp_path: Path) -> None:
     rows, in_flight = 40, 4
     briefs(tmp_path, rows)
     flags = (*nodes.flags, "--concurrency", str(in_flight))
@@ -443,10 +437,7 @@ def test_a_signal_that_reaches_rays_processes_too_loses_nothing(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (
-            ("--engine", "ray", "--address", "127.0.0.1:9"),
-            "no Ray cluster at '127.0.0.1:9': connection refused",
-        ),
+        (("--engine", "ray", "--address", "127.0.0.1:9"), "no Ray cluster at '127.0.0.1:9': connection refused"),
         (("--engine", "ray", "--address", "ray://127.0.0.1:9"), "connection refused"),
         (("--engine", "ray", "--address", "nowhere"), "no Ray cluster at 'nowhere'"),
         (("--engine", "ray", "--model", "packaged"), "leave out --engine ray"),

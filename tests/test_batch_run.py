@@ -21,9 +21,7 @@ def briefs(folder: Path, rows: int) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "show", "theme", "form"])
-        writer.writerows(
-            [f"row-{number}", "Rote Rosen", GOOD.brief.theme, "portrait"] for number in range(rows)
-        )
+        writer.writerows([f"row-{number}", "Rote Rosen", GOOD.brief.theme, "portrait"] for number in range(rows))
     return path
 
 
@@ -86,9 +84,7 @@ def test_a_limit_and_a_budget_end_a_run_that_can_be_continued(terminal: Terminal
     assert "raise --max-tokens-total" in spent.err
 
 
-def test_a_batch_that_was_started_differently_is_refused_unless_fresh(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_batch_that_was_started_differently_is_refused_unless_fresh(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     run(terminal, [Reply(ANSWER)] * 2)
     changed = run(terminal, [], "--disable", "hook")
@@ -240,9 +236,7 @@ def test_tokens_of_a_call_that_failed_for_good_are_counted(terminal: Terminal, t
     assert "700 + 7 tokens, unpriced" in terminal("batch", "status", "out").out
 
 
-def test_tokens_of_failed_calls_survive_a_further_try_that_fails_at_once(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_tokens_of_failed_calls_survive_a_further_try_that_fails_at_once(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     empty = {"choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 7}}
     run(terminal, [Body(empty)])
@@ -263,10 +257,7 @@ def test_a_fresh_start_that_fails_leaves_the_record(terminal: Terminal, tmp_path
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [
-        (["--profile", "none.yaml"], "none.yaml"),
-        (["--address", "auto"], "--address is a cluster's: add --engine ray"),
-    ],
+    [(["--profile", "none.yaml"], "none.yaml"), (["--address", "auto"], "--address is a cluster's: add --engine ray")],
 )
 def test_senseless_flags_are_reported_before_anything_is_made(
     terminal: Terminal, tmp_path: Path, flags: list[str], message: str

@@ -68,9 +68,7 @@ def test_of_two_similar_rows_the_later_is_to_be_repaired(store: BatchStore, writ
     assert kept(store) == [("accepted", 1), ("pending", 1)]  # a kill now leaves it to the next start
 
 
-def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(
-    store: BatchStore, writer: Writer
-) -> None:
+def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(store: BatchStore, writer: Writer) -> None:
     saving = saver(store, writer, [])
     saving.save(ROWS[0], FIRST)
     saving.save(ROWS[1], SECOND)

@@ -56,9 +56,7 @@ def a_large_group(path: Path) -> None:
 
 
 def csv_columns(path: Path) -> None:
-    path.write_text(
-        "show,theme," + ",".join(f"c{number}" for number in range(1_001)) + "\n", encoding="utf-8"
-    )
+    path.write_text("show,theme," + ",".join(f"c{number}" for number in range(1_001)) + "\n", encoding="utf-8")
 
 
 def csv_cells(path: Path) -> None:
@@ -94,9 +92,7 @@ KINDS: list[tuple[Callable[[Path], None], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("make", "suffix", "reason"), KINDS, ids=lambda value: getattr(value, "__name__", "")
-)
+@pytest.mark.parametrize(("make", "suffix", "reason"), KINDS, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_table_beyond_its_bounds_is_refused_in_a_short_line(
     tmp_path: Path, make: Callable[[Path], None], suffix: str, reason: str
 ) -> None:
@@ -123,9 +119,7 @@ def test_a_small_file_that_stands_for_gigabytes_is_read_in_little_memory(
     path = tmp_path / "x.parquet"
     make(path)
     assert path.stat().st_size < 1_000_000
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(path)], capture_output=True, encoding="utf-8", check=True
-    )
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, encoding="utf-8", check=True)
     rows, megabytes = map(int, done.stdout.split())
     assert rows == 100_000
     assert megabytes < 500

@@ -51,9 +51,7 @@ class Held:
         self.go, self.begun = asyncio.Event(), asyncio.Event()
         self.asked = 0
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits) -> Answer:
         assert (messages, schema, limits) == (ASK, None, LIMITS)
         self.asked += 1
         self.begun.set()
@@ -89,9 +87,7 @@ async def test_tokens_are_bounded_for_an_unpriced_model_too() -> None:
     scripted, budget = ScriptedClient(["eins", "zwei"]), Budget(tokens=349)
     client = BudgetClient(scripted, UNKNOWN, budget)
     await ask(client)
-    with pytest.raises(
-        BudgetSpentError, match=r"budget of 349 tokens: 150 tokens spent.*raise --max-tokens-total"
-    ):
+    with pytest.raises(BudgetSpentError, match=r"budget of 349 tokens: 150 tokens spent.*raise --max-tokens-total"):
         await ask(client)
     assert len(scripted.calls) == 1
     assert budget.spent == Spent(None, 150)
@@ -247,9 +243,7 @@ async def test_a_paid_attempt_stays_when_the_budget_forbids_its_repair() -> None
     prompt = writer.prompt(good.brief)
     budget = Budget(tokens=estimate_tokens(prompt.messages, None) + 2000)
     scripted = ScriptedClient([refused, refused])
-    author = ModelAuthor(
-        BudgetClient(scripted, FREE, budget), workspace.prompts, prompt, Limits(max_tokens=1500)
-    )
+    author = ModelAuthor(BudgetClient(scripted, FREE, budget), workspace.prompts, prompt, Limits(max_tokens=1500))
     result = await write(author, Judge(good.brief, show, workspace.gate.examine), Recording(None, RUN))
     assert isinstance(result.error, BudgetSpentError)
     assert isinstance(result.error, ModelError)

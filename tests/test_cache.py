@@ -66,9 +66,7 @@ async def test_a_cache_that_is_only_written_asks_every_time(tmp_path: Path) -> N
 )
 def test_whatever_shapes_the_answer_makes_another_request(changed: str) -> None:
     assert changed != request_key("s", "m", ASK, None, LIMITS)
-    assert request_key("s", "m", ASK, None, replace(LIMITS, timeout=1)) == request_key(
-        "s", "m", ASK, None, LIMITS
-    )
+    assert request_key("s", "m", ASK, None, replace(LIMITS, timeout=1)) == request_key("s", "m", ASK, None, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +111,7 @@ def test_the_oldest_answers_go_when_there_are_too_many_bytes(tmp_path: Path) -> 
     for name in ("eins", "zwei", "drei", "vier"):
         clock.now += 1
         cache.put(name, Answer("ä" * 500))
-    assert [cache.get(name) is not None for name in ("eins", "zwei", "drei", "vier")] == [
-        False,
-        True,
-        True,
-        True,
-    ]
+    assert [cache.get(name) is not None for name in ("eins", "zwei", "drei", "vier")] == [False, True, True, True]
     assert (cache.size().answers, cache.size().bytes) == (3, 3000)
     cache.close()
 
@@ -132,9 +125,7 @@ def test_a_cleared_cache_holds_nothing_of_the_texts(tmp_path: Path) -> None:
     cache.close()
 
 
-async def test_a_cache_that_cannot_be_written_loses_no_answer(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_cache_that_cannot_be_written_loses_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = ResponseCache(tmp_path / "cache.sqlite3")
     cache._database.execute("PRAGMA query_only=ON")
     client = CachingClient(ScriptedClient(["Ja."]), cache, "s", "write")

@@ -14,9 +14,7 @@ from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show, generic_show
 from synopsis_writer.workspace import open_workspace
 
-CASES = [
-    load_example(path) for path in sorted((Path(__file__).parent.parent / "evals" / "cases").glob("*.md"))
-]
+CASES = [load_example(path) for path in sorted((Path(__file__).parent.parent / "evals" / "cases").glob("*.md"))]
 
 
 def test_there_are_cases() -> None:
@@ -45,6 +43,4 @@ def test_no_reference_shares_more_with_an_example_than_the_check_allows() -> Non
 
     assert all(shared(example)[0] >= COPIED_RUN for example in examples), "the guard sees a copy"
     found = {case.id: shared(case) for case in CASES}
-    assert {
-        name: pair for name, pair in found.items() if pair[0] >= COPIED_RUN or pair[1] > COPIED_SHARE
-    } == {}
+    assert {name: pair for name, pair in found.items() if pair[0] >= COPIED_RUN or pair[1] > COPIED_SHARE} == {}

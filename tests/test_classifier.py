@@ -12,13 +12,7 @@ from synopsis_writer.gate.text import analyse, tag
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = [example.synopsis.text for example in load_pool([ROOT / "examples"]).examples[::3]]
-OTHERS = [
-    "The surgeon loses all feeling in her hand.",
-    "Le chirurgien a perdu la main.",
-    "",
-    "1234",
-    "ß" * 500,
-]
+OTHERS = ["The surgeon loses all feeling in her hand.", "Le chirurgien a perdu la main.", "", "1234", "ß" * 500]
 
 
 @pytest.fixture
@@ -92,9 +86,7 @@ def test_a_damaged_copy_is_written_again(folder: Path, unpacked: Path, package: 
         assert file.read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_written_costs_no_answer(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_costs_no_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "file").write_text("", encoding="utf-8")
     monkeypatch.setattr(lexicon, "_folders", [folder / "file" / "cache"])
     assert classify(OTHERS[1])[0] == "fr"
@@ -102,19 +94,7 @@ def test_a_folder_that_cannot_be_written_costs_no_answer(
 
 
 @pytest.mark.parametrize(
-    "word",
-    [
-        "Haus",
-        "Straße",
-        "e-mail",
-        "geht's",
-        "geht’s",
-        "don't",
-        "Klara-Marie",
-        "'",
-        "xqz-zwölf",
-        "Arzt-Sohn-Paar",
-    ],
+    "word", ["Haus", "Straße", "e-mail", "geht's", "geht’s", "don't", "Klara-Marie", "'", "xqz-zwölf", "Arzt-Sohn-Paar"]
 )
 def test_a_word_is_as_common_as_wordfreq_says(word: str) -> None:
     assert commonness(word) == pytest.approx(zipf_frequency(word, "de"), abs=0.011)

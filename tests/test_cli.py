@@ -64,9 +64,7 @@ def test_a_refused_text_is_saved_only_where_it_was_asked_for(terminal: Terminal,
         run = terminal("write", *ORDER, "--keep-rejected", "kept", server=server)
     assert run.code == 1
     assert saved(tmp_path) == ["kept/der-weisse-hund.md"]
-    assert "refused: The form portrait ends open" in (tmp_path / "kept" / "der-weisse-hund.md").read_text(
-        "utf-8"
-    )
+    assert "refused: The form portrait ends open" in (tmp_path / "kept" / "der-weisse-hund.md").read_text("utf-8")
 
 
 def test_an_answer_without_structure_is_not_lost(terminal: Terminal, tmp_path: Path) -> None:
@@ -74,9 +72,7 @@ def test_an_answer_without_structure_is_not_lost(terminal: Terminal, tmp_path: P
         run = terminal("write", *ORDER, "--keep-rejected", "kept", "--json", server=server)
     assert run.code == 1
     assert (tmp_path / "kept" / "antwort-ohne-struktur.txt").read_text("utf-8") == "Es war einmal ein Hund.\n"
-    assert [attempt["answer"] for attempt in json.loads(run.out)["history"]] == [
-        "Es war einmal ein Hund."
-    ] * 3
+    assert [attempt["answer"] for attempt in json.loads(run.out)["history"]] == ["Es war einmal ein Hund."] * 3
 
 
 def test_a_text_that_cannot_be_saved_is_printed(terminal: Terminal, tmp_path: Path) -> None:
@@ -101,9 +97,7 @@ def test_a_text_that_cannot_be_saved_is_printed(terminal: Terminal, tmp_path: Pa
     ],
     ids=str,
 )
-def test_a_failing_server_exits_3_with_one_line(
-    terminal: Terminal, tmp_path: Path, step: Step, reported: str
-) -> None:
+def test_a_failing_server_exits_3_with_one_line(terminal: Terminal, tmp_path: Path, step: Step, reported: str) -> None:
     with LoopbackServer([step]) as server:
         run = terminal("write", *ORDER, "--max-retries", "0", "-q", server=server, SYNOPSIS_TIMEOUT="0.5")
     assert (run.code, run.out, saved(tmp_path)) == (3, "", [])
@@ -121,10 +115,7 @@ def test_a_failing_server_exits_3_with_one_line(
         (["write", "--show", "AWZ", "--theme", "a\x1b[2Jb"], "U+001B"),
         (["write", "--show", "AWZ", "--theme", "Eis", "--form", "sonett"], "no form 'sonett'"),
         (["write", "--show", "AWZ", "--theme", "Eis", "--attempts", "0"], "attempts"),
-        (
-            ["write", "--show", "AWZ", "--theme", "Eis", "--examples", "none"],
-            "none: no such file or directory",
-        ),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--examples", "none"], "none: no such file or directory"),
         (["write", "--show", "AWZ", "--theme", "Eis", "--examples", "."], "holds no example"),
         (["write", "--show", "AWZ", "--theme", "Eis", "--prompts", "."], "no such file or directory"),
         (["write", "--show", "AWZ", "--theme", "Eis", "--model", "gpt-9"], "needs a server"),
@@ -422,9 +413,7 @@ def test_a_list_of_commands_cuts_no_sentence(terminal: Terminal, group: list[str
 
 
 def test_the_package_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "synopsis_writer", "--version"], capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "synopsis_writer", "--version"], capture_output=True, check=True)
     assert done.stdout.startswith(b"synopsis-writer ")
 
 
@@ -434,9 +423,7 @@ def test_flags_are_named_as_what_they_set() -> None:
     assert {flag.name for flag in fields(options.BriefFlags)} <= set(Brief.model_fields)
 
 
-def test_what_is_no_terminal_gets_utf_8_and_plain_line_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_no_terminal_gets_utf_8_and_plain_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdout", "stderr"):
         stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\r\n")
         monkeypatch.setattr(sys, name, stream)
@@ -482,17 +469,13 @@ def test_a_tilde_is_home_in_every_setting_that_is_a_path(way: str) -> None:
     elif way == "environment":
         environment = {f"SYNOPSIS_{name.upper()}": path for name, path in given.items()}
     else:
-        (Path.home() / "mine.toml").write_text(
-            "".join(f'{name} = "{path}"\n' for name, path in given.items()), "utf-8"
-        )
+        (Path.home() / "mine.toml").write_text("".join(f'{name} = "{path}"\n' for name, path in given.items()), "utf-8")
         environment = {"SYNOPSIS_CONFIG": "~/mine.toml"}
     settings = load_settings(flags, environment)
     assert {name: getattr(settings, name) for name in paths} == {name: Path.home() / name for name in paths}
 
 
-def test_a_tilde_is_home_in_flags_and_arguments_that_are_no_settings(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_tilde_is_home_in_flags_and_arguments_that_are_no_settings(terminal: Terminal, tmp_path: Path) -> None:
     shutil.copy(PATH, Path.home() / "text.md")
     assert terminal("check", "~/text.md").code == 0
     with LoopbackServer([Reply(CLOSED)]) as server:
@@ -520,9 +503,7 @@ def test_showing_the_completion_ends_with_0(terminal: Terminal, shell: list[str]
     assert (run.code, "_SYNOPSIS_COMPLETE" in run.out) == (0, True)
 
 
-def test_flex_is_a_flag_of_batches_and_evals_with_longer_time_outs(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_flex_is_a_flag_of_batches_and_evals_with_longer_time_outs(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(f"show;theme;form\nRote Rosen;{GOOD.brief.theme};portrait\n", "utf-8")
     flags = ["--service-tier", "flex", "--reasoning-effort", "low", "--verbosity", "high"]
     with LoopbackServer([Reply(ANSWER)]) as server:
@@ -539,14 +520,9 @@ def test_flex_is_a_flag_of_batches_and_evals_with_longer_time_outs(
     assert limits_of(Settings()).timeout == 180
 
 
-@pytest.mark.parametrize(
-    ("days", "expected"),
-    [(61, ""), (60, "in 60 days"), (1, "in 1 day"), (0, "now"), (-9, "now")],
-)
+@pytest.mark.parametrize(("days", "expected"), [(61, ""), (60, "in 60 days"), (1, "in 1 day"), (0, "now"), (-9, "now")])
 @pytest.mark.parametrize("name", ["shutdown_date", "deprecation"])
-def test_a_model_that_is_shut_down_soon_is_reported(
-    terminal: Terminal, name: str, days: int, expected: str
-) -> None:
+def test_a_model_that_is_shut_down_soon_is_reported(terminal: Terminal, name: str, days: int, expected: str) -> None:
     end = (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
     listed = {"data": [{"id": "m", name: f"{end}T00:00:00Z"}, {"id": "n", name: None}, {"id": "o", name: 7}]}
     with LoopbackServer([], models=Body(listed)) as server:

@@ -32,9 +32,7 @@ def terminal(tmp_path: Path) -> Terminal:
     (evals / "cases").mkdir(parents=True)
     for case in CASES:
         shutil.copy(case.path, evals / "cases")
-    suite = (
-        "groups: {small: [abtrift, bis-neun]}\nthresholds: {passed: {min: 0.5}}\nwatched: [passed, facts]\n"
-    )
+    suite = "groups: {small: [abtrift, bis-neun]}\nthresholds: {passed: {min: 0.5}}\nwatched: [passed, facts]\n"
     (evals / "suite.yaml").write_text(suite, encoding="utf-8")
     return Terminal(tmp_path)
 
@@ -103,17 +101,13 @@ def test_a_wait_of_hours_ends_a_run_which_goes_on_later(terminal: Terminal, tmp_
 
 
 def test_a_wait_of_hours_ends_the_judge(terminal: Terminal) -> None:
-    ended = run(
-        terminal, [GOOD[0], Fault(429, {"retry-after": "7200"})], "--judge", "j", "--cases", CASES[0].id
-    )
+    ended = run(terminal, [GOOD[0], Fault(429, {"retry-after": "7200"})], "--judge", "j", "--cases", CASES[0].id)
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.splitlines()[-1].endswith("(in 2.0 h): run the same command again then")
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_an_ended_run_loses_at_most_what_was_in_flight(
-    terminal: Terminal, tmp_path: Path, end: signal.Signals
-) -> None:
+def test_an_ended_run_loses_at_most_what_was_in_flight(terminal: Terminal, tmp_path: Path, end: signal.Signals) -> None:
     with LoopbackServer([*GOOD[:3], Silence(600)]) as server:
         process = Forked[bytes](
             [COMMAND, "eval", "run", "--out", "run", "--model", "m", "--concurrency", "1"],
@@ -143,12 +137,8 @@ def test_a_worse_prompt_is_reported_as_worse(terminal: Terminal, tmp_path: Path)
     blessed = terminal("eval", "bless", "first")
     assert (blessed.code, blessed.err) == (0, "baseline: evals/baselines/m-62c66a\n")
     baseline = tmp_path / "evals" / "baselines" / "m-62c66a"
-    assert (baseline / "prompts.json").read_text("utf-8") == (tmp_path / "first" / "prompts.json").read_text(
-        "utf-8"
-    )
-    second = run(
-        terminal, [cut(case) for case in CASES], "--attempts", "1", "--prompt", "worse", out="second"
-    )
+    assert (baseline / "prompts.json").read_text("utf-8") == (tmp_path / "first" / "prompts.json").read_text("utf-8")
+    second = run(terminal, [cut(case) for case in CASES], "--attempts", "1", "--prompt", "worse", out="second")
     assert second.code == 4
     assert "second: m · worse: facts is worse than with first: m · prompts: -" in second.err
     assert "passed is 0, at least 0.5 is required" in second.err
@@ -178,10 +168,7 @@ def test_several_models_and_prompts_are_separate_groups(terminal: Terminal, tmp_
     refused = terminal("eval", "bless", "run")
     assert (refused.code, "choose one with --prompt" in refused.err) == (2, True)
     assert terminal("eval", "bless", "run", "--prompt", "andere").code == 0
-    assert sorted(path.name for path in (tmp_path / "evals" / "baselines").iterdir()) == [
-        "m-62c66a",
-        "n-1b16b1",
-    ]
+    assert sorted(path.name for path in (tmp_path / "evals" / "baselines").iterdir()) == ["m-62c66a", "n-1b16b1"]
 
 
 def test_a_judge_reads_each_text_once(terminal: Terminal, tmp_path: Path) -> None:
@@ -234,10 +221,7 @@ def test_runs_are_listed_with_their_verdicts(terminal: Terminal, tmp_path: Path)
 
 def test_a_suite_of_ones_own_is_made_and_runs(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
-    assert (
-        terminal("eval", "init", "evals").err
-        == "written: evals/suite.yaml\nwritten: evals/cases/bis-neun.md\n"
-    )
+    assert terminal("eval", "init", "evals").err == "written: evals/suite.yaml\nwritten: evals/cases/bis-neun.md\n"
     (good,) = [reply for reply, case in zip(GOOD, CASES, strict=True) if case.id == "bis-neun"]
     done = run(terminal, [good])
     assert (done.code, "1 row: 1 accepted" in done.out) == (0, True)
@@ -249,11 +233,7 @@ def test_a_suite_of_ones_own_is_made_and_runs(tmp_path: Path) -> None:
 def test_every_command_prints_json(terminal: Terminal, command: str) -> None:
     models = [step for case in CASES for step in (Reply(case.reference.as_json()),)]
     run(terminal, models * 2, "--model", "n", out="runs/a")
-    more = {
-        "report": ["-o", "r.html"],
-        "export": ["-o", "x.csv", "--format", "csv"],
-        "bless": ["--suite", "evals"],
-    }
+    more = {"report": ["-o", "r.html"], "export": ["-o", "x.csv", "--format", "csv"], "bless": ["--suite", "evals"]}
     named = ["runs"] if command == "list" else ["runs/a"]
     done = terminal("eval", command, *named, *more.get(command, []), "--json")
     assert done.code == 0, done.err
@@ -335,9 +315,7 @@ def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"prompts": 1}', '{"prompts": {"a.md": "\\ud800"}}'])
-def test_an_old_run_gives_a_report_without_its_prompts(
-    terminal: Terminal, tmp_path: Path, content: str | None
-) -> None:
+def test_an_old_run_gives_a_report_without_its_prompts(terminal: Terminal, tmp_path: Path, content: str | None) -> None:
     run(terminal, GOOD)
     path = tmp_path / "run" / "prompts.json"
     path.unlink()

@@ -93,14 +93,7 @@ def test_a_failing_model_prints_the_object(
     arguments = ["write", *ORDER] if command == "write" else ["batch", "run", "b.csv", "--out", "o"]
     with LoopbackServer(steps) as server:
         run = terminal(
-            *arguments,
-            "--json",
-            "--max-retries",
-            "0",
-            "--attempts",
-            "2",
-            server=server,
-            SYNOPSIS_TIMEOUT="0.5",
+            *arguments, "--json", "--max-retries", "0", "--attempts", "2", server=server, SYNOPSIS_TIMEOUT="0.5"
         )
     data = only_object(run.out)
     assert data["exit_code"] == run.code
@@ -114,9 +107,7 @@ def test_a_failing_model_prints_the_object(
     assert reported.removeprefix("refused by the gate: ") in data["error"] + reasons
 
 
-def test_a_text_that_cannot_be_saved_is_in_the_object_with_the_reason(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_text_that_cannot_be_saved_is_in_the_object_with_the_reason(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x", "utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:
         run = terminal("write", *ORDER, "--out", "taken", "--json", server=server)
@@ -135,9 +126,7 @@ def test_what_is_done_has_no_error(terminal: Terminal, tmp_path: Path) -> None:
     assert "error" not in only_object(run.out)
 
 
-def test_a_file_that_cannot_be_read_is_a_line_among_those_of_the_others(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_read_is_a_line_among_those_of_the_others(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text(GOOD.path.read_text("utf-8"), "utf-8")
     run = terminal("check", "a.md", "none.md", "a.md", "--format", "json")
     lines = [json.loads(line) for line in run.out.splitlines()]
@@ -261,9 +250,7 @@ def test_an_error_before_anything_is_read_is_an_object_too(terminal: Terminal) -
 def test_each_row_of_a_batch_is_logged_under_its_run(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(BRIEFS, "utf-8")
     with LoopbackServer([Fault(503, {"retry-after-ms": "1"}), Reply(CLOSED)]) as server:
-        run = terminal(
-            "batch", "run", "b.csv", "--out", "o", "--attempts", "1", "--log-format", "json", server=server
-        )
+        run = terminal("batch", "run", "b.csv", "--out", "o", "--attempts", "1", "--log-format", "json", server=server)
     lines = [json.loads(line) for line in run.err.splitlines()]
     runs = {line["run"] for line in json.loads(terminal("log", "list", "--json").out)["runs"]}
     assert len(runs) == 3

@@ -27,9 +27,7 @@ def logged(terminal: Terminal) -> list[dict[str, object]]:
     return runs
 
 
-def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_path(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_path(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply("Gern!"), Reply(ANSWER, prompt_tokens=900, cached_tokens=700)]) as server:
         assert terminal("write", *ORDER, server=server).code == 0
     run = json.loads(terminal("log", "show", "--json").out)
@@ -52,11 +50,7 @@ def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_path(
 
 @pytest.mark.parametrize(
     ("steps", "code", "outcome"),
-    [
-        ([Reply(CLOSED)], 1, "refused"),
-        ([Fault(401)], 3, "failed"),
-        ([Reply(CLOSED), Fault(401)], 3, "failed"),
-    ],
+    [([Reply(CLOSED)], 1, "refused"), ([Fault(401)], 3, "failed"), ([Reply(CLOSED), Fault(401)], 3, "failed")],
     ids=["refused", "failed at once", "failed later"],
 )
 def test_a_run_that_saved_nothing_is_logged_with_its_reason(
@@ -89,9 +83,7 @@ def test_runs_are_removed_one_by_one_by_age_or_all(terminal: Terminal) -> None:
     assert terminal("log", "list").err == "the log is empty\n"
 
 
-def test_a_folder_in_the_place_of_log_or_cache_is_refused_in_one_line(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_folder_in_the_place_of_log_or_cache_is_refused_in_one_line(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "cache" / "responses.sqlite3").mkdir(parents=True)
     for command in (("log", "list"), ("log", "show"), ("cache", "info")):
         run = terminal(*command, SYNOPSIS_LOG="cache", SYNOPSIS_CACHE="cache")
@@ -185,10 +177,7 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(terminal: Terminal
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (["--replay", "last"], "no such run"),
-        (["--replay", "none", "--theme", "Eis"], "leave out theme"),
-    ],
+    [(["--replay", "last"], "no such run"), (["--replay", "none", "--theme", "Eis"], "leave out theme")],
 )
 def test_an_impossible_replay_is_reported(terminal: Terminal, arguments: list[str], message: str) -> None:
     run = terminal("write", *arguments)
@@ -220,21 +209,12 @@ def test_several_drafts_of_one_prompt_are_separate_requests(terminal: Terminal) 
     assert len({attempt["answer"] for attempt in json.loads(run.out)["history"]}) == 3
 
 
-def test_a_budget_ends_the_work_before_the_call_that_would_break_it(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_budget_ends_the_work_before_the_call_that_would_break_it(terminal: Terminal, tmp_path: Path) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text('currency = "EUR"\n[models."*"]\ninput = 1\noutput = 10\n', "utf-8")
     with LoopbackServer([Reply(CLOSED, prompt_tokens=5000, completion_tokens=1000)]) as server:
         run = terminal(
-            "write",
-            *ORDER,
-            "--budget",
-            "0.06",
-            "--keep-rejected",
-            "kept",
-            server=server,
-            SYNOPSIS_PRICES=str(prices),
+            "write", *ORDER, "--budget", "0.06", "--keep-rejected", "kept", server=server, SYNOPSIS_PRICES=str(prices)
         )
         assert run.code == 3
         assert len(server.chats) == 1
@@ -419,9 +399,7 @@ def test_no_text_of_the_log_steers_a_terminal(terminal: Terminal) -> None:
     assert (shown["model"], shown["history"][0]["answer"]) == (f"m{evil}", evil)
 
 
-def test_a_refused_answer_without_structure_that_cannot_be_saved_is_printed(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_refused_answer_without_structure_that_cannot_be_saved_is_printed(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with LoopbackServer([Reply("Gern, hier ist sie!")]) as server:
         run = terminal("write", *ORDER, "--attempts", "1", "--keep-rejected", "file/kept", server=server)
@@ -500,9 +478,7 @@ def test_a_log_is_searched_for_words_in_briefs_answers_and_errors(terminal: Term
 def test_removing_all_asks_on_a_terminal(terminal: Terminal, typed: str, left: int) -> None:
     filled(log_file()).close()
     master, slave = os.openpty()
-    with Forked[str](
-        [COMMAND, "log", "rm", "--all"], stdin=slave, stderr=subprocess.PIPE, encoding="utf-8"
-    ) as process:
+    with Forked[str]([COMMAND, "log", "rm", "--all"], stdin=slave, stderr=subprocess.PIPE, encoding="utf-8") as process:
         os.write(master, f"{typed}\n".encode())
         _, err = process.communicate(timeout=60)
     os.close(master)

@@ -508,12 +508,7 @@ async def test_a_try_after_a_quick_fault_has_as_much_time_as_the_first() -> None
     ],
 )
 async def test_attempts_and_time_are_both_bounded(
-    monkeypatch: pytest.MonkeyPatch,
-    retries: int,
-    seconds: float,
-    requests: int,
-    kind: type[ModelError],
-    said: str,
+    monkeypatch: pytest.MonkeyPatch, retries: int, seconds: float, requests: int, kind: type[ModelError], said: str
 ) -> None:
     now = 1000.0
 
@@ -544,9 +539,7 @@ async def test_attempts_and_time_are_both_bounded(
     ],
     ids=name_of,
 )
-async def test_a_wait_is_logged_with_its_reason(
-    fault: Step, line: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_wait_is_logged_with_its_reason(fault: Step, line: str, caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits()
     with LoopbackServer([fault, Reply("Ja.")]) as server:
         await ask(server, waits, limits=limits_for(fault))
@@ -571,9 +564,7 @@ async def test_waits_grow() -> None:
         (["json_schema", "json_object"], ["json_schema", "json_object", None, None]),
     ],
 )
-async def test_the_fallback_from_json_schema_is_remembered(
-    refuses: list[str], formats: list[str | None]
-) -> None:
+async def test_the_fallback_from_json_schema_is_remembered(refuses: list[str], formats: list[str | None]) -> None:
     with LoopbackServer([Reply("Ja.")], refuses=refuses) as server:
         await ask(server, Waits(), times=2)
     assert [request.body.get("response_format", {}).get("type") for request in server.requests] == formats
@@ -589,10 +580,7 @@ async def test_each_way_of_refusing_the_format_leads_to_a_fallback(status: int, 
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        Fault(401, message="response_format"),
-        Fault(429, message="response_format", code="insufficient_quota"),
-    ],
+    [Fault(401, message="response_format"), Fault(429, message="response_format", code="insufficient_quota")],
     ids=name_of,
 )
 async def test_other_refusals_leave_the_format_alone(fault: Step) -> None:
@@ -602,10 +590,7 @@ async def test_other_refusals_leave_the_format_alone(fault: Step) -> None:
 
 
 async def test_a_server_that_refuses_each_format_ends() -> None:
-    with (
-        LoopbackServer([Fault(400, message="response_format")]) as server,
-        pytest.raises(RequestRefusedError),
-    ):
+    with LoopbackServer([Fault(400, message="response_format")]) as server, pytest.raises(RequestRefusedError):
         await ask(server, Waits())
     assert len(server.requests) == 3
 
@@ -644,19 +629,10 @@ async def test_a_cancelled_call_or_wait_ends_at_once(step: Step) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        *PASSING,
-        Fault(401),
-        Fault(400, message=f"bad key {KEY}"),
-        Fault(503, message=KEY),
-        Html(KEY),
-        BrokenJson(KEY),
-    ],
+    [*PASSING, Fault(401), Fault(400, message=f"bad key {KEY}"), Fault(503, message=KEY), Html(KEY), BrokenJson(KEY)],
     ids=name_of,
 )
-async def test_the_key_is_in_no_message_and_no_traceback(
-    fault: Step, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_key_is_in_no_message_and_no_traceback(fault: Step, caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits()
     with LoopbackServer([fault], key="another" if fault == Fault(401) else None) as server:
         try:
@@ -752,9 +728,7 @@ async def test_a_redirect_is_reported_and_not_followed(status: int, stream: bool
         target = other.base_url.replace("127.0.0.1", "localhost")
         with LoopbackServer([Redirect(f"{target}/chat/completions", status)]) as server:
             client = HostedClient("m", server.base_url, KEY, on_text=print if stream else None)
-            with pytest.raises(
-                RequestRefusedError, match="redirects to http://localhost: set base_url"
-            ) as caught:
+            with pytest.raises(RequestRefusedError, match="redirects to http://localhost: set base_url") as caught:
                 await client.complete(ASK, None, LIMITS)
             await client.close()
     assert (len(server.requests), other.requests) == (1, [])
@@ -763,10 +737,7 @@ async def test_a_redirect_is_reported_and_not_followed(status: int, stream: bool
 
 @pytest.mark.parametrize("target", ["/elsewhere", "https://[::1", ""])
 async def test_a_redirect_without_a_target_is_reported_too(target: str) -> None:
-    with (
-        LoopbackServer([Redirect(target)]) as server,
-        pytest.raises(RequestRefusedError, match="another address"),
-    ):
+    with LoopbackServer([Redirect(target)]) as server, pytest.raises(RequestRefusedError, match="another address"):
         await ask(server, Waits())
 
 
@@ -795,9 +766,7 @@ async def test_plain_http_to_another_machine_is_refused_and_warned_of_where_it_i
 
 
 @pytest.mark.parametrize("address", SAFE)
-async def test_https_and_this_machine_need_no_permission(
-    address: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_https_and_this_machine_need_no_permission(address: str, caplog: pytest.LogCaptureFixture) -> None:
     await HostedClient("m", address, KEY).close()
     assert caplog.messages == []
 
@@ -838,9 +807,7 @@ async def test_no_proxy_gets_what_goes_over_plain_http_to_this_machine(
     [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "gopher://127.0.0.1:9"),
      ("SSL_CERT_FILE", "/nonexistent/ca.pem")],
 )  # fmt: skip
-def test_an_unusable_environment_is_reported(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
+def test_an_unusable_environment_is_reported(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match="check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"):
         HostedClient("m", "https://example.org/v1", KEY)
@@ -848,11 +815,7 @@ def test_an_unusable_environment_is_reported(
 
 
 async def test_the_parts_of_a_content_are_joined() -> None:
-    parts = [
-        {"type": "thinking", "thinking": "Hm."},
-        {"type": "text", "text": "J"},
-        {"type": "text", "text": "a."},
-    ]
+    parts = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "J"}, {"type": "text", "text": "a."}]
     with LoopbackServer([Body({"choices": [{"message": {"content": parts}}]})]) as server:
         assert (await ask(server, Waits())).text == "Ja."
 
@@ -860,10 +823,7 @@ async def test_the_parts_of_a_content_are_joined() -> None:
 @pytest.mark.parametrize("parts", [[7], 7])
 async def test_content_of_another_shape_is_not_an_answer(parts: Any) -> None:
     step = Body({"choices": [{"message": {"content": parts}}]})
-    with (
-        LoopbackServer([step]) as server,
-        pytest.raises(ConnectionFailedError, match="not have the shape of a comp"),
-    ):
+    with LoopbackServer([step]) as server, pytest.raises(ConnectionFailedError, match="not have the shape of a comp"):
         await ask(server, Waits())
 
 
@@ -888,10 +848,7 @@ async def test_a_refusal_says_whether_anything_else_will_work(fault: Step, trans
 async def test_retries_are_counted_over_all_that_a_server_refuses() -> None:
     refused = Fault(400, message="response_format")
     steps = [Fault(503), refused, Fault(503), refused, Fault(503)]
-    with (
-        LoopbackServer(steps) as server,
-        pytest.raises(ConnectionFailedError, match="answered 503 every time"),
-    ):
+    with LoopbackServer(steps) as server, pytest.raises(ConnectionFailedError, match="answered 503 every time"):
         await ask(server, Waits(), retries=2)
     assert len(server.requests) == 5
 

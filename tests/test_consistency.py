@@ -175,12 +175,7 @@ def test_review_check_measures_a_model_and_counts_what_was_not_read(terminal: Te
     text = load_texts("tuning")[0]
     parts = text.text.strip().split("\n\n")
     events = [{"number": number, "event": part[:80]} for number, part in enumerate(parts, start=1)]
-    fault = {
-        "quote": "liest Buttgereith das Papier",
-        "kind": "Name",
-        "wrong": "Anders.",
-        "way_out": "Buttgereit",
-    }
+    fault = {"quote": "liest Buttgereith das Papier", "kind": "Name", "wrong": "Anders.", "way_out": "Buttgereit"}
     answer = json.dumps({"events": events, "remarks": [fault]}, ensure_ascii=False)
     with LoopbackServer([Reply(answer)] * 68) as server:
         order = ["eval", "review-check", "--half", "tuning", "--review-model", "m", "--concurrency", "1"]

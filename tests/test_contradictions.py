@@ -43,9 +43,7 @@ STORY = Synopsis.model_validate(
 def story_of(text: str) -> Synopsis:
     people = (Character(name="Gesa Meinecke", role="Schäferin"), Character(name="Frau Behn", role="Wirtin"))
     paragraph = STORY.paragraphs[0].model_copy(update={"text": text})
-    return STORY.model_copy(
-        update={"characters": people, "paragraphs": (paragraph,), "logline": "Eine Suche."}
-    )
+    return STORY.model_copy(update={"characters": people, "paragraphs": (paragraph,), "logline": "Eine Suche."})
 
 
 def told(text: str, *people: tuple[str, str], story: Synopsis = STORY) -> Finding:
@@ -53,9 +51,7 @@ def told(text: str, *people: tuple[str, str], story: Synopsis = STORY) -> Findin
     brief = make_brief(show="Nordhof", theme="Eine Schäferin soll ihre Schulden zahlen")
     characters = tuple(Character(name=name, role=role) for name, role in people)
     form = built_in_house().form(None)
-    finding = lengths(
-        Subject(analyse(text), form, show, built_in_house(), brief, characters=characters, story=story)
-    )
+    finding = lengths(Subject(analyse(text), form, show, built_in_house(), brief, characters=characters, story=story))
     assert finding is not None
     return finding
 

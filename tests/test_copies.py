@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate.copies import (
-    Source,
-    index_sources,
-    name_forms,
-)
+from synopsis_writer.gate.copies import Source, index_sources, name_forms
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.arrays import FEWEST_CACHED, open_arrays, save_arrays
@@ -37,9 +33,7 @@ def test_a_copied_run_is_found_with_its_source_and_both_spans() -> None:
 
 def test_a_renamed_copy_is_a_copy() -> None:
     source = next(source for source in SOURCES if source.id == "rote-rosen/reine-herztoene")
-    renamed = (
-        source.text.replace("Britta Berger", "Uta Kampe").replace("Britta", "Uta").replace("Tamm", "Voss")
-    )
+    renamed = source.text.replace("Britta Berger", "Uta Kampe").replace("Britta", "Uta").replace("Tamm", "Voss")
     index = index_sources(SOURCES)
     found = index.matches(analyse(renamed), name_forms(["Uta Kampe", "Okko Voss"]))
     assert max(match.words for match in found) > 100
@@ -68,11 +62,7 @@ def test_a_large_index_is_cached_mapped_and_finds_the_same(tmp_path: Path) -> No
     second = index_sources(MANY, tmp_path)
     assert path.stat().st_mtime_ns == written
     built = index_sources(MANY)
-    assert (
-        second.matches(text, frozenset())
-        == first.matches(text, frozenset())
-        == built.matches(text, frozenset())
-    )
+    assert second.matches(text, frozenset()) == first.matches(text, frozenset()) == built.matches(text, frozenset())
 
 
 def test_a_small_index_is_not_cached(tmp_path: Path) -> None:

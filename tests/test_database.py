@@ -157,9 +157,7 @@ def test_a_database_that_another_process_holds_is_reported(tmp_path: Path) -> No
         other.execute("INSERT INTO notes VALUES ('zwei')")
     assert error_code(caught.value) in LOCKED
     assert error_code(None) == 0
-    assert describe(caught.value, "move it away").endswith(
-        "another program holds it: try again when it is done"
-    )
+    assert describe(caught.value, "move it away").endswith("another program holds it: try again when it is done")
     holder.close()
     other.close()
 

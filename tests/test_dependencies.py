@@ -58,9 +58,7 @@ def declared(package: str, known: set[str]) -> bool:
 
 
 def test_every_import_is_declared() -> None:
-    assert [
-        (package, path) for package, _, path in sorted(IMPORTS) if not declared(package, CORE | EXTRAS)
-    ] == []
+    assert [(package, path) for package, _, path in sorted(IMPORTS) if not declared(package, CORE | EXTRAS)] == []
 
 
 def test_the_package_of_an_extra_is_imported_only_when_needed() -> None:

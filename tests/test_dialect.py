@@ -160,10 +160,7 @@ async def test_options_that_led_to_no_answer_are_not_remembered(tmp_path: Path) 
 
 
 async def test_a_refusal_of_a_field_that_was_not_sent_is_raised_at_once() -> None:
-    with (
-        LoopbackServer([Fault(400, message="temperature")]) as server,
-        pytest.raises(RequestRefusedError),
-    ):
+    with LoopbackServer([Fault(400, message="temperature")]) as server, pytest.raises(RequestRefusedError):
         await ask(server, limits=Limits(timeout=10), schema=None)
     assert len(server.chats) == 1
 
@@ -203,9 +200,7 @@ async def test_a_schema_that_is_refused_in_other_words_is_left_out_and_that_is_t
     assert "synopsis cache clear" in line
 
 
-@pytest.mark.parametrize(
-    "body", [{"code": 400, "message": "Provider returned error"}, {"status": 422}], ids=str
-)
+@pytest.mark.parametrize("body", [{"code": 400, "message": "Provider returned error"}, {"status": 422}], ids=str)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_refusal_that_comes_with_status_200_counts_as_one(body: Any, stream: bool) -> None:
     refusal: Step = Events(event({"error": body})) if stream else Body({"error": body})
@@ -361,9 +356,7 @@ async def test_another_429_of_a_service_tier_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 415, 422, 500, 501])
-async def test_nothing_is_learnt_where_the_request_without_a_schema_fails_too(
-    status: int, tmp_path: Path
-) -> None:
+async def test_nothing_is_learnt_where_the_request_without_a_schema_fails_too(status: int, tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with (
         LoopbackServer([Fault(status, message="first"), Fault(status)]) as server,
@@ -387,9 +380,7 @@ async def test_a_busy_server_leaves_open_whether_it_takes_a_schema() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 500])
-async def test_a_server_that_has_answered_by_a_schema_is_asked_for_it_again(
-    status: int, tmp_path: Path
-) -> None:
+async def test_a_server_that_has_answered_by_a_schema_is_asked_for_it_again(status: int, tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja."), Fault(status)]) as server:
         client = HostedClient("m", server.base_url, retry=RetryPolicy(0), capabilities=store)
@@ -456,10 +447,7 @@ NAMED = Fault(500, message="response_format could not be handled")
         ([NAMED, Reply("Ja.")], [True, True, True, True]),
         ([NAMED, NAMED, Reply("Ja.")], [True, True, False, True, True]),
         # A second call that meets it twice, and is answered without the schema, is no coincidence.
-        (
-            [Fault(500), Reply("Ja."), Fault(500), Fault(500), Reply("Ja.")],
-            [True, False, True, True, False, False],
-        ),
+        ([Fault(500), Reply("Ja."), Fault(500), Fault(500), Reply("Ja.")], [True, False, True, True, False, False]),
     ],
 )
 async def test_500s_that_pass_teach_nothing(
@@ -483,9 +471,7 @@ async def test_500s_that_pass_teach_nothing(
     assert learnt.has_answered_format is schemas[-1]
 
 
-async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(
-    tmp_path: Path,
-) -> None:
+async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja."), Fault(500)]) as server:
         await ask(server, store)
@@ -610,9 +596,7 @@ def test_entries_of_others_stay_and_are_added_to(tmp_path: Path) -> None:
     one.learn("a:1/v1", "m", ServerCapabilities(), WITHOUT_KEY)
     two.learn("b:1/v1", "m", ServerCapabilities(), WITHOUT_TEMPERATURE)
     two.learn("a:1/v1", "m", ServerCapabilities(), WITHOUT_TEMPERATURE)
-    assert one.find("a:1/v1", "m") == ServerCapabilities(
-        omitted=frozenset({"prompt_cache_key", "temperature"})
-    )
+    assert one.find("a:1/v1", "m") == ServerCapabilities(omitted=frozenset({"prompt_cache_key", "temperature"}))
     assert one.find("b:1/v1", "m") == WITHOUT_TEMPERATURE
     assert one.find("a:1/v1", "other") == one.find("a:1/v2", "m") == initial_capabilities("a:1/v1")
 
@@ -644,9 +628,7 @@ def test_a_damaged_file_is_ignored_and_replaced(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("place", ["file/dialects.json", "folder"])
-async def test_a_path_that_cannot_be_written_costs_a_request_and_nothing_else(
-    tmp_path: Path, place: str
-) -> None:
+async def test_a_path_that_cannot_be_written_costs_a_request_and_nothing_else(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inside").write_text("x", encoding="utf-8")
@@ -726,9 +708,7 @@ async def test_a_parameter_that_is_refused_is_left_out_and_reported(
     name: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level("INFO")
-    refusal = Fault(
-        400, message=f"Unsupported parameter: '{name}' is not supported with this model.", param=name
-    )
+    refusal = Fault(400, message=f"Unsupported parameter: '{name}' is not supported with this model.", param=name)
     with LoopbackServer([refusal, Reply("x"), Reply("y")]) as server:
         for _ in range(2):
             store = CapabilityStore(tmp_path / "known.json")

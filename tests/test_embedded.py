@@ -54,9 +54,7 @@ def draft(drafts: list[Draft], tmp_path_factory: pytest.TempPathFactory) -> Draf
     return drafts[0]
 
 
-def test_a_person_without_a_key_gets_a_labelled_draft_that_passes_the_gate(
-    terminal: Terminal, draft: Draft
-) -> None:
+def test_a_person_without_a_key_gets_a_labelled_draft_that_passes_the_gate(terminal: Terminal, draft: Draft) -> None:
     done = draft.run
     assert done.code == 0, done.err
     path = next((draft.folder / "synopsen" / "in-aller-freundschaft").iterdir())
@@ -153,24 +151,12 @@ def write_with_template(source: Path, target: Path, template: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
-    terminal: Terminal, tmp_path: Path, cache: str
-) -> None:
+def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(terminal: Terminal, tmp_path: Path, cache: str) -> None:
     """A base model that is given a template answers in the schema, and nonsense: refused, nothing lost."""
     model = tmp_path / "chat.gguf"
     template = b"{% for message in messages %}{{ message.content }}{{ '\\n\\n' }}{% endfor %}"
     write_with_template(packaged_weights(Path(cache)), model, template)
-    order = (
-        "write",
-        "--show",
-        "AWZ",
-        "--theme",
-        "Ein Fest fällt aus",
-        "--model",
-        str(model),
-        "--attempts",
-        "1",
-    )
+    order = ("write", "--show", "AWZ", "--theme", "Ein Fest fällt aus", "--model", str(model), "--attempts", "1")
     done = terminal(*order, "--json", SYNOPSIS_MAX_TOKENS="200", SYNOPSIS_EXAMPLE_TOKENS="0")
     assert done.code == 1, done.err
     data = json.loads(done.out)
@@ -183,8 +169,7 @@ def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "is not a GGUF file"), (b"GGUF" + bytes(100), ""), (b"PK", "is not a GGUF file")],
+    ("content", "message"), [(b"", "is not a GGUF file"), (b"GGUF" + bytes(100), ""), (b"PK", "is not a GGUF file")]
 )
 def test_a_broken_gguf_is_reported(terminal: Terminal, tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "model.gguf").write_bytes(content)

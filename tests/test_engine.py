@@ -35,8 +35,7 @@ needs_model = pytest.mark.skipif(not is_packaged_available(), reason="the extra 
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(None, "no such file"), (b"", "is not a GGUF file"), (b"PK\3\4 zip", "is not a GGUF file")],
+    ("content", "message"), [(None, "no such file"), (b"", "is not a GGUF file"), (b"PK\3\4 zip", "is not a GGUF file")]
 )
 def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "model.gguf"
@@ -140,11 +139,7 @@ def test_the_second_call_reads_no_package(gguf: Path, monkeypatch: pytest.Monkey
 async def test_completions_follow_the_grammar_and_the_seed(engine: Engine) -> None:
     async def ask() -> list[str]:
         answers = await engine.complete(
-            "Satz: Sie fürchtet um",
-            grammar='root ::= " das " [A-Z] [a-z]{2,12} "."',
-            n=4,
-            seed=7,
-            logprobs=True,
+            "Satz: Sie fürchtet um", grammar='root ::= " das " [A-Z] [a-z]{2,12} "."', n=4, seed=7, logprobs=True
         )
         assert all(answer.logprobs and answer.usage.completion_tokens for answer in answers)
         assert [answer.usage.prompt_tokens > 0 for answer in answers] == [True, False, False, False]

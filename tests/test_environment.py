@@ -24,19 +24,7 @@ from tests.support.terminal import ANSWER, COMMAND, ORDER, Terminal
 KEY = "sk-house-0123456789"
 ASK = [Message("user", "Schreibe.")]
 OPENAI, HOUSE = "https://api.openai.com/v1", "https://llm.example.org/v1"
-UNSENDABLE = [
-    "sk-ü",
-    "sk a",
-    "a\nb",
-    "a\tb",
-    "a\x07b",
-    "a\u200bb",
-    '"sk-a"',
-    "'sk-a'",
-    "„sk-a“",
-    "`sk-a`",
-    '"sk-a',
-]
+UNSENDABLE = ["sk-ü", "sk a", "a\nb", "a\tb", "a\x07b", "a\u200bb", '"sk-a"', "'sk-a'", "„sk-a“", "`sk-a`", '"sk-a']
 
 
 async def headers_sent_to(address: str) -> httpx2.Headers:
@@ -58,9 +46,7 @@ def test_what_cannot_be_a_header_is_refused_with_the_way_out_and_not_shown(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(
-        SettingsError, match=f"^{variable} (has quotes in it: set|holds a character)"
-    ) as caught:
+    with pytest.raises(SettingsError, match=f"^{variable} (has quotes in it: set|holds a character)") as caught:
         HostedClient("m", OPENAI, value if variable == "OPENAI_API_KEY" else KEY)
     assert "sk" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -95,9 +81,7 @@ async def test_a_query_in_the_address_is_sent_as_one(stream: bool) -> None:
         with pytest.raises(ModelError, match="Unknown request URL"):  # the loopback server has no deployments
             await client.complete(ASK, None, Limits())
         await client.close()
-    assert server.requests[0].path == (
-        "/v1/deployments/m/chat/completions?api-version=2024-10-21&empty=&umlaut=%C3%BC"
-    )
+    assert server.requests[0].path == ("/v1/deployments/m/chat/completions?api-version=2024-10-21&empty=&umlaut=%C3%BC")
 
 
 def test_a_field_that_an_address_has_twice_is_refused() -> None:
@@ -139,12 +123,7 @@ def proxy(status: int) -> Iterator[str]:
 
 async def failure(address: str, *, stream: bool = False) -> ModelError:
     client = HostedClient(
-        "m",
-        address,
-        KEY,
-        insecure=True,
-        retry=RetryPolicy(1, first_wait=0.001),
-        on_text=print if stream else None,
+        "m", address, KEY, insecure=True, retry=RetryPolicy(1, first_wait=0.001), on_text=print if stream else None
     )
     with pytest.raises(ModelError) as caught:
         await client.complete(ASK, None, Limits(timeout=20))
@@ -197,17 +176,7 @@ def _no_name(*_: Any, **__: Any) -> Any:
     raise OSError("no name")
 
 
-UNUSABLE = [
-    "foo:bar",
-    "://",
-    "http://",
-    "http://[::1",
-    "socks9://x",
-    "gopher://x",
-    " ",
-    "http://a:99999",
-    "http://a b",
-]
+UNUSABLE = ["foo:bar", "://", "http://", "http://[::1", "socks9://x", "gopher://x", " ", "http://a:99999", "http://a b"]
 
 
 @pytest.mark.parametrize("value", UNUSABLE)
@@ -226,12 +195,7 @@ def test_an_unusable_proxy_address_is_one_line(
 @pytest.mark.parametrize("source", ["flag", "OPENAI_BASE_URL", "SYNOPSIS_BASE_URL", "config"])
 @pytest.mark.parametrize("command", ["write", "outline", "models"])
 def test_an_empty_address_is_an_error_and_never_openai(
-    command: str,
-    source: str,
-    value: str,
-    terminal: Terminal,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, source: str, value: str, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [command, *(() if command == "models" else ORDER)]
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -268,11 +232,7 @@ SERVER = "http://127.0.0.1:1/v1"
 
 @pytest.mark.parametrize(
     ("flags", "variables", "more"),
-    [
-        ({"base_url": SERVER}, {}, {}),
-        ({}, {"SYNOPSIS_BASE_URL": SERVER}, {}),
-        ({}, {}, {"OPENAI_BASE_URL": SERVER}),
-    ],
+    [({"base_url": SERVER}, {}, {}), ({}, {"SYNOPSIS_BASE_URL": SERVER}, {}), ({}, {}, {"OPENAI_BASE_URL": SERVER})],
     ids=["flag", "setting", "variable"],
 )
 def test_a_gguf_name_is_the_servers_unless_a_file_has_it_and_then_the_user_is_asked(
@@ -285,9 +245,7 @@ def test_a_gguf_name_is_the_servers_unless_a_file_has_it_and_then_the_user_is_as
     monkeypatch.chdir(tmp_path)
 
     def resolved(model: str) -> tuple[str, str]:
-        found = resolve_model(
-            load_settings({"model": model, "cache": tmp_path / "c", **flags}, variables), more
-        )
+        found = resolve_model(load_settings({"model": model, "cache": tmp_path / "c", **flags}, variables), more)
         return found.kind, found.model
 
     assert resolved("m.gguf") == ("hosted", "m.gguf")

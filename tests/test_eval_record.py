@@ -5,15 +5,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import FileError
-from synopsis_writer.evals.record import (
-    RESULTS_FILE,
-    RUN_FILE,
-    Row,
-    RunFolder,
-    RunInfo,
-    read_info,
-    read_rows,
-)
+from synopsis_writer.evals.record import RESULTS_FILE, RUN_FILE, Row, RunFolder, RunInfo, read_info, read_rows
 from tests.conftest import Warned
 
 pytestmark = pytest.mark.usefixtures("warned")
@@ -74,9 +66,7 @@ PRICED = {"amount": "0.0125", "currency": "EUR", "answered": "m-2026", "run": "r
     ],
 )
 def test_a_line_of_a_run_comes_back_as_it_was(tmp_path: Path, fields: dict[str, object]) -> None:
-    line = Row.model_validate(
-        {"case": "eins", "model": "m", "prompt": "p", "repeat": 0} | fields
-    ).model_dump_json()
+    line = Row.model_validate({"case": "eins", "model": "m", "prompt": "p", "repeat": 0} | fields).model_dump_json()
     (tmp_path / RESULTS_FILE).write_text(line + "\n", encoding="utf-8")
     (made,) = read_rows(tmp_path).values()
     assert str(made) == line + "\n"
@@ -148,10 +138,7 @@ def test_results_without_their_run_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
-    with (
-        RunFolder(tmp_path, INFO),
-        pytest.raises(FileError, match="is using this run"),
-    ):
+    with RunFolder(tmp_path, INFO), pytest.raises(FileError, match="is using this run"):
         RunFolder(tmp_path, INFO)
     with RunFolder(tmp_path, INFO):
         pass
@@ -167,9 +154,7 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
         ('{"format": 2, "version": "9.0.0"}', "has the format 2, not 1: read it with version 9.0.0"),
     ],
 )
-def test_a_folder_without_a_run_of_this_version_is_reported(
-    tmp_path: Path, content: str | None, message: str
-) -> None:
+def test_a_folder_without_a_run_of_this_version_is_reported(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / RUN_FILE).write_text(content, encoding="utf-8")
     with pytest.raises(FileError, match=message):

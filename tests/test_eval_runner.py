@@ -76,10 +76,7 @@ def test_the_same_command_again_makes_what_is_missing_and_what_failed(tmp_path: 
     assert [(row.outcome, len(row.attempts)) for row in rows(tmp_path)] == [("failed", 0), ("refused", 2)]
     assert rows(tmp_path)[1].attempts[0].checks == ("structure",)
     go(tmp_path, [answer(TWO[0])])
-    assert {row.id.case: row.outcome for row in rows(tmp_path)} == {
-        "bis-neun": "accepted",
-        "elf-meter": "refused",
-    }
+    assert {row.id.case: row.outcome for row in rows(tmp_path)} == {"bis-neun": "accepted", "elf-meter": "refused"}
     go(tmp_path, [])
 
 
@@ -192,12 +189,8 @@ def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:
 async def test_a_run_is_a_call_with_a_writer_and_a_suite(tmp_path: Path) -> None:
     texts = [CASES[case].reference.as_json() for case in TWO]
     with JudgeServer([reply("equal")]) as server:
-        writer = Writer(
-            client=ScriptedClient(texts, "scripted"), base_url=server.base_url, log=False, environment={}
-        )
-        results = await EvalRun(
-            writer, SUITE, tmp_path / "run", cases=TWO, judges=["judge-model"], concurrency=1
-        ).run()
+        writer = Writer(client=ScriptedClient(texts, "scripted"), base_url=server.base_url, log=False, environment={})
+        results = await EvalRun(writer, SUITE, tmp_path / "run", cases=TWO, judges=["judge-model"], concurrency=1).run()
     (group,) = results.groups
     assert (group.model, group.accepted, results.missing, results.failed) == ("scripted", 2, 0, 0)
     assert {each.scores["rouge_l"] for each in results.scored} == {1.0}
@@ -208,9 +201,7 @@ async def test_a_run_is_a_call_with_a_writer_and_a_suite(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("review", [False, True])
-async def test_the_templates_of_judge_and_review_are_saved_with_the_writers(
-    tmp_path: Path, review: bool
-) -> None:
+async def test_the_templates_of_judge_and_review_are_saved_with_the_writers(tmp_path: Path, review: bool) -> None:
     own = tmp_path / "own"
     own.mkdir()
     text = (folder("prompts") / "judge.md").read_text(encoding="utf-8").replace("version: 2", "version: haus")

@@ -24,13 +24,7 @@ from synopsis_writer.evals.judge import (
     run_spending,
 )
 from synopsis_writer.evals.metrics import ALL_METRICS
-from synopsis_writer.evals.record import (
-    AttemptLine,
-    Row,
-    RunInfo,
-    read_info,
-    read_rows,
-)
+from synopsis_writer.evals.record import AttemptLine, Row, RunInfo, read_info, read_rows
 from synopsis_writer.evals.report import groups_table
 from synopsis_writer.evals.results import (
     EvalResults,
@@ -194,9 +188,7 @@ def _other_profile(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspa
     [(_as_it_was, True), (_other_reference, False), (_one_example_less, False), (_other_profile, False)],
 )
 def test_cached_scores_are_valid_as_long_as_the_references(
-    tmp_path: Path,
-    change: Callable[[Workspace, Sequence[Case]], tuple[Workspace, Sequence[Case]]],
-    kept: bool,
+    tmp_path: Path, change: Callable[[Workspace, Sequence[Case]], tuple[Workspace, Sequence[Case]]], kept: bool
 ) -> None:
     rows = [row_of(CASES[0])]
 

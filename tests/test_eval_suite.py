@@ -209,12 +209,7 @@ def test_two_cases_of_one_id_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("facts:", "facts: [1]\nx:"),
-        ("facts:", "facts: [' ']\nx:"),
-        ("facts:", "same_story: eins\nx:"),
-    ],
+    ("old", "new"), [("facts:", "facts: [1]\nx:"), ("facts:", "facts: [' ']\nx:"), ("facts:", "same_story: eins\nx:")]
 )
 def test_a_value_that_is_not_a_list_is_reported_with_its_line(tmp_path: Path, old: str, new: str) -> None:
     text = (EVALS / "cases" / "bis-neun.md").read_text(encoding="utf-8")
@@ -239,10 +234,7 @@ def group(*, is_demo: bool = False, **means: float | None) -> Group:
 
 def test_a_missed_threshold_is_reported_and_an_unscored_metric_misses_its_own() -> None:
     suite = Suite.model_validate(
-        {
-            "thresholds": {"passed": {"min": 0.8}, "delta": {"max": 1.5}},
-            "demo_thresholds": {"chrf": {"min": 30}},
-        }
+        {"thresholds": {"passed": {"min": 0.8}, "delta": {"max": 1.5}}, "demo_thresholds": {"chrf": {"min": 30}}}
     )
     assert unmet_thresholds(suite, [group(passed=0.8, delta=1.5), group(is_demo=True, chrf=30)]) == []
     assert unmet_thresholds(suite, [group(passed=0.75, delta=None), group(is_demo=True, chrf=29.95)]) == [

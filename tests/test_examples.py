@@ -47,9 +47,7 @@ def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> 
     assert isinstance(example, Example)
     path = tmp_path / "copy.md"
     path.write_text(
-        format_document(
-            {"brief": example.brief.as_data(), **example.synopsis.front_matter()}, example.synopsis.text
-        ),
+        format_document({"brief": example.brief.as_data(), **example.synopsis.front_matter()}, example.synopsis.text),
         "utf-8",
     )
     copy = load_example(path)
@@ -62,20 +60,14 @@ def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> 
         ("form: portrait", "form: ein porträt", ":5: form: 'ein porträt' is no form's name"),
         ("  theme: Eine Ärztin verliert", "  thema: Eine Ärztin verliert", "theme: field required"),
         ("title: Reine Herztöne\n", "", "title: field required"),
-        (
-            "storylines: [A, A, C, A, B, A]",
-            "storylines: [A, A, C, A, B]",
-            ":15: 'storylines' has 5 letters for 6",
-        ),
+        ("storylines: [A, A, C, A, B, A]", "storylines: [A, A, C, A, B]", ":15: 'storylines' has 5 letters for 6"),
         ("storylines: [A, A, C, A, B, A]", "storylines: [A, A, C, A, B, X]", "paragraphs.5.storyline"),
         ("brief:", "auftrag:", "no 'brief' in the front matter"),
         ("role: Ärztin}", "rolle: Ärztin}", ":10: characters.0.role: field required"),
         ("show: Rote Rosen", "show: [Rote", "not YAML"),
     ],
 )
-def test_a_broken_example_is_reported_with_file_line_and_fix(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_a_broken_example_is_reported_with_file_line_and_fix(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     path = tmp_path / "rote-rosen" / "broken.md"
     path.parent.mkdir()
@@ -147,17 +139,7 @@ def test_a_persons_own_text_becomes_an_example(tmp_path: Path) -> None:
     assert load_pool([tmp_path / "pool"]).shows[0].name == "Rote Rosen"
 
 
-LITTER = (
-    "._x.md",
-    ".#x.md",
-    "~$x.md",
-    ".~lock.x.md",
-    "x.bak.md",
-    ".hidden.md",
-    "#x.md#",
-    "x.md~",
-    ".DS_Store",
-)
+LITTER = ("._x.md", ".#x.md", "~$x.md", ".~lock.x.md", "x.bak.md", ".hidden.md", "#x.md#", "x.md~", ".DS_Store")
 FOLDERS = ("__MACOSX/rote-rosen", ".git/rote-rosen", "@eaDir/rote-rosen", "rote-rosen/__MACOSX")
 
 
@@ -191,9 +173,7 @@ def test_hidden_files_and_litter_are_no_references(tmp_path: Path) -> None:
 def test_hidden_files_and_litter_are_no_texts_of_a_house(tmp_path: Path) -> None:
     copied = shutil.copytree(folder("examples"), tmp_path / "pool")
     littered(copied)
-    assert calibrate(copied, built_in_house(), "own") == calibrate(
-        folder("examples"), built_in_house(), "own"
-    )
+    assert calibrate(copied, built_in_house(), "own") == calibrate(folder("examples"), built_in_house(), "own")
 
 
 def test_hidden_files_and_litter_are_no_templates(tmp_path: Path) -> None:

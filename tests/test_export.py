@@ -81,13 +81,7 @@ def refused(**changed: Any) -> Row:
 
 
 def failed(**changed: Any) -> Row:
-    nothing: dict[str, Any] = {
-        "amount": None,
-        "currency": "",
-        "seconds": 0.0,
-        "prompt_tokens": 0,
-        "cached_tokens": 0,
-    }
+    nothing: dict[str, Any] = {"amount": None, "currency": "", "seconds": 0.0, "prompt_tokens": 0, "cached_tokens": 0}
     fields = {"attempts": [], "best": None, "error": f"weg: {BAD}"} | nothing | changed
     return row(outcome="failed", **fields)
 
@@ -356,10 +350,7 @@ class TestInspect:
     def test_demo_drafts_have_a_separate_mean(self, tmp_path: Path) -> None:
         from inspect_ai.log import read_eval_log
 
-        rows = [
-            Scored(row(), {"chrf": 10.0}),
-            Scored(row("bis-neun", model="n", words_by_model=7), {"chrf": 30.0}),
-        ]
+        rows = [Scored(row(), {"chrf": 10.0}), Scored(row("bis-neun", model="n", words_by_model=7), {"chrf": 30.0})]
         paths = write_inspect_logs(results_of(run("m-1.5", "n", repeats=1), rows, cases()), tmp_path)
         real, demo = (read_eval_log(str(path)) for path in (paths[0], paths[2]))
         for log, mean in ((real, {"mean": 10.0}), (demo, {"mean of demo drafts": 30.0})):

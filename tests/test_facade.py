@@ -164,9 +164,7 @@ async def _planned(log: RunLog) -> str:
 
 async def test_any_text_is_checked_against_the_brief_it_is_given() -> None:
     async with Writer(log=False) as writer:
-        good = await writer.check(
-            GOOD.synopsis.text, show="rote rosen", theme=GOOD.brief.theme, form="portrait"
-        )
+        good = await writer.check(GOOD.synopsis.text, show="rote rosen", theme=GOOD.brief.theme, form="portrait")
         guessed = await writer.check("Gesa zählt die Schafe. Eines fehlt.")
         with pytest.raises(BriefError, match="no form 'sonnet': the forms of the house 'house' are episode"):
             await writer.check("Text", form="sonnet")
@@ -197,10 +195,7 @@ def test_a_wrong_setting_is_refused_at_once() -> None:
         Writer(colour="red")
     with pytest.raises(SettingsError, match="leave one of both out"):
         Writer(load_settings({}), model="m")
-    with (
-        Writer(client=ScriptedClient([]), log=False) as writer,
-        pytest.raises(BriefError, match="leave one out"),
-    ):
+    with Writer(client=ScriptedClient([]), log=False) as writer, pytest.raises(BriefError, match="leave one out"):
         writer.write_sync(make_brief(**FIELDS), show="AWZ")
 
 
@@ -294,10 +289,7 @@ async def test_blocks_of_one_writer_may_be_nested() -> None:
 def test_drafts_are_1_to_16(best_of: int, tmp_path: Path) -> None:
     settings = load_settings({"log": tmp_path / "runs.sqlite3"}, {})
     message = f"best_of is {best_of}: give a number from 1 to 16"
-    with (
-        Writer(settings, client=ScriptedClient([])) as writer,
-        pytest.raises(InputError, match=message),
-    ):
+    with Writer(settings, client=ScriptedClient([])) as writer, pytest.raises(InputError, match=message):
         writer.write_sync(**FIELDS, best_of=best_of)
     assert not list(tmp_path.iterdir())
 

@@ -46,9 +46,7 @@ async def refused(step: Step, key: str = KEY, *, stream: bool = False) -> tuple[
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("case", CASES["too_long"].values(), ids=CASES["too_long"])
-async def test_a_prompt_that_is_too_long_is_recognized_and_not_sent_again(
-    case: dict[str, Any], stream: bool
-) -> None:
+async def test_a_prompt_that_is_too_long_is_recognized_and_not_sent_again(case: dict[str, Any], stream: bool) -> None:
     error, calls = await refused(Fault(case["status"], body=json.dumps(case["body"])), stream=stream)
     assert isinstance(error, RequestRefusedError)
     assert "lower example_tokens or max_tokens" in str(error)
@@ -70,9 +68,7 @@ PHRASES = [(meaning, message) for meaning, messages in CASES["phrases"].items() 
 
 @pytest.mark.parametrize(("meaning", "message"), PHRASES)
 def test_the_words_of_a_message_are_understood(meaning: str, message: str) -> None:
-    assert (
-        read_report(400, {"error": {"message": message, "type": "invalid_request_error"}}).meaning == meaning
-    )
+    assert read_report(400, {"error": {"message": message, "type": "invalid_request_error"}}).meaning == meaning
 
 
 @pytest.mark.parametrize(
@@ -151,9 +147,7 @@ async def test_every_kind_of_error_quotes_the_server(step: Step) -> None:
     assert str(error).endswith("; the server says: said")
 
 
-@pytest.mark.parametrize(
-    "body", ["", "{}", "[]", "null", '{"error": {}}', '{"error": {"message": 7}}', "[" * 5000]
-)
+@pytest.mark.parametrize("body", ["", "{}", "[]", "null", '{"error": {}}', '{"error": {"message": 7}}', "[" * 5000])
 async def test_a_server_that_says_nothing_readable_is_not_quoted_with_nothing(body: str) -> None:
     error, _ = await refused(Fault(400, body=body))
     assert "\n" not in str(error)

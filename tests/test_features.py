@@ -20,9 +20,7 @@ POOL = load_pool([folder("examples")]).examples
 def synopsis(text: str, title: str = "Ohne Titel", *people: str) -> Synopsis:
     characters = tuple(Character(name=name, role="Gast") for name in people or ("Anna Berg",))
     parts = tuple(Paragraph(storyline="A", text=part) for part in text.split("\n\n"))
-    return Synopsis(
-        title=title, logline="Eine Zeile, die lang genug ist.", characters=characters, paragraphs=parts
-    )
+    return Synopsis(title=title, logline="Eine Zeile, die lang genug ist.", characters=characters, paragraphs=parts)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +126,7 @@ def test_examples_that_differ_in_their_features_are_preferred() -> None:
     told = next(example for example in POOL if features_of(example.synopsis).opening_kind == "number")
     alike = [replace(told, id=f"a/{number}") for number in range(5)]
     other = replace(
-        told,
-        id="z/other",
-        synopsis=told.synopsis.model_copy(update={"paragraphs": POOL[0].synopsis.paragraphs}),
+        told, id="z/other", synopsis=told.synopsis.model_copy(update={"paragraphs": POOL[0].synopsis.paragraphs})
     )
     chosen = select(index_examples([told, *alike, other]), brief(form=told.brief.form), most=3)
     assert other.id in [one.example.id for one in chosen[:-1]]

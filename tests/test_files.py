@@ -93,10 +93,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("make", [fifo, link_to_endless, sparse])
 @pytest.mark.parametrize("reader", READERS)
 def test_what_is_no_file_or_has_no_end_is_refused_in_one_line(
-    workplace: Path,
-    capsys: pytest.CaptureFixture[str],
-    reader: str,
-    make: Callable[[Path], None],
+    workplace: Path, capsys: pytest.CaptureFixture[str], reader: str, make: Callable[[Path], None]
 ) -> None:
     path = workplace / PLACES.get(reader, "x")
     make(path)
@@ -155,12 +152,7 @@ def test_a_name_of_no_file_is_refused(name: str) -> None:
 
 def test_a_line_that_is_too_long_comes_empty_and_the_others_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a\n\n" + b"b" * 25 + b"\n" + b"c" * 10 + b"\nd")
-    assert list(input_lines(tmp_path / "x", 100, 11)) == [
-        (1, b"a\n"),
-        (3, b""),
-        (4, b"c" * 10 + b"\n"),
-        (5, b"d"),
-    ]
+    assert list(input_lines(tmp_path / "x", 100, 11)) == [(1, b"a\n"), (3, b""), (4, b"c" * 10 + b"\n"), (5, b"d")]
 
 
 def test_a_folder_whose_note_is_a_pipe_or_a_link_is_locked_all_the_same(tmp_path: Path) -> None:
@@ -322,38 +314,16 @@ def test_the_root_is_refused_in_a_line(command: list[str], capsys: pytest.Captur
     assert "/: is a whole disk: name a folder in it" in capsys.readouterr().err
 
 
-RESERVED = [
-    "CON",
-    "con",
-    "Nul",
-    "aux",
-    "PRN",
-    "com1",
-    "LPT9",
-    "COM¹",
-    "Con.",
-    " nul ",
-    "con…",
-    "<aux>",
-    "c:\\con?",
-]
+RESERVED = ["CON", "con", "Nul", "aux", "PRN", "com1", "LPT9", "COM¹", "Con.", " nul ", "con…", "<aux>", "c:\\con?"]
 
 
-@pytest.mark.parametrize(
-    "name", [*RESERVED, "a:b", "was?", "ende.", "ende ", "x|y*", "..", ".", "", "/", "C:"]
-)
+@pytest.mark.parametrize("name", [*RESERVED, "a:b", "was?", "ende.", "ende ", "x|y*", "..", ".", "", "/", "C:"])
 def test_no_file_has_a_name_that_windows_cannot_have(name: str) -> None:
     made = slug(name)
     assert made
     assert not set(made) - set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not made.endswith("-")
-    devices = {
-        "con",
-        "prn",
-        "aux",
-        "nul",
-        *(f"{kind}{digit}" for kind in ("com", "lpt") for digit in range(10)),
-    }
+    devices = {"con", "prn", "aux", "nul", *(f"{kind}{digit}" for kind in ("com", "lpt") for digit in range(10))}
     assert made not in devices
 
 

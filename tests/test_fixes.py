@@ -137,9 +137,7 @@ def test_write_fixes_before_it_judges_and_reports_it(terminal: Terminal, tmp_pat
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_check_fixes_a_file_and_leaves_its_front_matter(
-    terminal: Terminal, tmp_path: Path, line_end: str
-) -> None:
+def test_check_fixes_a_file_and_leaves_its_front_matter(terminal: Terminal, tmp_path: Path, line_end: str) -> None:
     head, fence, text = PATH.read_text(encoding="utf-8").rpartition("---\n")
     head = head.replace("title:", "title:   ", 1) + fence + "\n"
     text = text.strip().replace(", ", " -, ", 1).replace(" und ", "  und ", 2)

@@ -47,22 +47,16 @@ def word(path: Path, *texts: str, title: str = "") -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "mac_roman"]
-)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "mac_roman"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_plain_text_is_read_in_the_encodings_that_editors_have(
-    folder: Path, encoding: str, line_end: str
-) -> None:
+def test_plain_text_is_read_in_the_encodings_that_editors_have(folder: Path, encoding: str, line_end: str) -> None:
     path = folder / "text.txt"
     path.write_bytes(f"{TITLE}\n\n{TEXT}\n".replace("\n", line_end).encode(encoding))
     document = read_source(path).document
     assert (document.meta, document.text, document.first_line) == ({"title": TITLE}, TEXT, 3)
 
 
-@pytest.mark.parametrize(
-    "text", ["Müller fährt.", "Größe", "Jürgen übt Öl.", FIRST, "Überall Äpfel für Zoë?"]
-)
+@pytest.mark.parametrize("text", ["Müller fährt.", "Größe", "Jürgen übt Öl.", FIRST, "Überall Äpfel für Zoë?"])
 def test_a_short_text_in_a_code_page_of_windows_is_read(folder: Path, text: str) -> None:
     (folder / "a.txt").write_bytes(text.encode("cp1252"))
     assert read_source(folder / "a.txt").document.text == text
@@ -98,10 +92,7 @@ def test_tracked_changes_of_a_word_file_are_accepted_and_reported(folder: Path) 
     [
         ("<w:p><w:pPr><w:rPr><w:del/></w:rPr></w:pPr>{A}</w:p><w:p>{B}</w:p>", "A. B."),
         ("<w:p>{A}</w:p><w:p><w:pPr><w:rPr><w:ins/></w:rPr></w:pPr>{B}</w:p>", "A.\n\nB."),
-        (
-            "<w:tbl><w:tr><w:trPr><w:del/></w:trPr><w:tc><w:p>{B}</w:p></w:tc></w:tr></w:tbl><w:p>{A}</w:p>",
-            "A.",
-        ),
+        ("<w:tbl><w:tr><w:trPr><w:del/></w:trPr><w:tc><w:p>{B}</w:p></w:tc></w:tr></w:tbl><w:p>{A}</w:p>", "A."),
         ("<w:p>{A}<w:fldSimple>{B}</w:fldSimple></w:p>", "A. B."),
         ("<w:p>{A}<w:customXml>{B}</w:customXml></w:p>", "A. B."),
         ("<w:p>{A}<w:bdo>{B}</w:bdo></w:p>", "A. B."),
@@ -159,11 +150,7 @@ def test_the_text_of_a_table_is_read_in_order(folder: Path) -> None:
     assert read_source(path).document.text == TEXT
 
 
-@given(
-    st.lists(
-        st.lists(st.text("abcäöüßÄ„“–…,'1 ", min_size=1, max_size=12), min_size=1, max_size=8), max_size=5
-    )
-)
+@given(st.lists(st.lists(st.text("abcäöüßÄ„“–…,'1 ", min_size=1, max_size=12), min_size=1, max_size=8), max_size=5))
 def test_a_word_file_loses_no_word(tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]]) -> None:
     lines = [" ".join(words) for words in texts]
     path = word(tmp_path_factory.mktemp("word") / "a.docx", FIRST, *lines)
@@ -205,9 +192,7 @@ def test_what_write_saves_as_json_is_read_as_json(folder: Path) -> None:
     (folder / "a.json").write_text(content, encoding="utf-8")
     document = read_source(folder / "a.json").document
     assert (document.meta["title"], document.text) == (TITLE, TEXT)
-    assert parse_source(content.encode(), Path("-")).document == document.__class__(
-        Path("-"), document.meta, TEXT
-    )
+    assert parse_source(content.encode(), Path("-")).document == document.__class__(Path("-"), document.meta, TEXT)
 
 
 @pytest.mark.parametrize(
@@ -220,15 +205,12 @@ def test_what_write_saves_as_json_is_read_as_json(folder: Path) -> None:
         ("", []),
     ],
 )
-def test_paragraphs_are_parted_by_blank_lines_or_by_lines_that_end_a_sentence(
-    text: str, parts: list[str]
-) -> None:
+def test_paragraphs_are_parted_by_blank_lines_or_by_lines_that_end_a_sentence(text: str, parts: list[str]) -> None:
     assert paragraphs(text) == parts
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
-    [(TEXT, "Gesa Brodersen zählt die Schafe."), ("Kurz", "Kurz"), ("x" * 400, "x" * 300)],
+    ("text", "sentence"), [(TEXT, "Gesa Brodersen zählt die Schafe."), ("Kurz", "Kurz"), ("x" * 400, "x" * 300)]
 )
 def test_the_first_sentence_of_a_text(text: str, sentence: str) -> None:
     assert first_sentence(text) == sentence
@@ -237,9 +219,7 @@ def test_the_first_sentence_of_a_text(text: str, sentence: str) -> None:
 def packed(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(
-            zipfile.ZipInfo("word/document.xml"), content, zipfile.ZIP_DEFLATED
-        )  # without the time
+        archive.writestr(zipfile.ZipInfo("word/document.xml"), content, zipfile.ZIP_DEFLATED)  # without the time
     return buffer.getvalue()
 
 

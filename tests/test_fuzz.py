@@ -264,9 +264,7 @@ def database(data: bytes) -> None:
     for name, sound in SOUND.items():
         broken = bytearray(sound)
         for _ in range(luck.randint(1, 4)):
-            broken[luck.choice([luck.randrange(len(broken)), luck.randrange(1_500)])] ^= luck.randrange(
-                1, 256
-            )
+            broken[luck.choice([luck.randrange(len(broken)), luck.randrange(1_500)])] ^= luck.randrange(1, 256)
         for end in ("-wal", "-shm", "-journal"):
             (FOLDER / f"{name}{end}").unlink(missing_ok=True)
         path = placed(bytes(broken), name)

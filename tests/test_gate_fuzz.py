@@ -24,9 +24,7 @@ SHOW = Show(name="Unter uns", cast=(CastMember(name="Dr. Uwe Müller", role="Arz
 BRIEF = Brief(show="Unter uns", theme="Ein Treppenlift entzweit ein Mietshaus", characters=("Ida Krohn",))
 
 MARKS = '„ “ ” " » « ( ) ! ? . … Dr. 3. ** # - 1. | { [ ]( <b > &# @ http:// Titel: KW'.split(" ")
-LETTERS = "ss ae Straße Strasse Ich Sie IST the é e\u0301 病院 больница مستشفى ที่ İ ǅ ﬁ Krohn Müllers".split(
-    " "
-)
+LETTERS = "ss ae Straße Strasse Ich Sie IST the é e\u0301 病院 больница مستشفى ที่ İ ǅ ﬁ Krohn Müllers".split(" ")
 ODD = ["\n", "\n\n", " ", "\t", "\x00", "\u2028", "\u200b", "\ud800", "\U0001f469"]
 SNIPPETS = st.sampled_from([*SOURCE.split(), SOURCE, *MARKS, *LETTERS, *ODD])
 ANY_CHARACTER = st.characters(codec=None)

@@ -76,18 +76,10 @@ PASSES = [
     ("tense", f"{PRESENT * 2} Gestern rief er an. Sie legte auf.", {}),
     ("spelling", "Der Reifendreher sägt Kirschbaumholz für das Kettenkarussell und die Spielquittung.", {}),
     ("spelling", "Die sechsundachtzigjährige Wirtin hat zweiunddreißig Leberknödelsuppen gekocht.", {}),
-    (
-        "spelling",
-        "Xaverl Brzęk aus Zwettlhof kommt. Xaverls Tür klemmt.",
-        people("Xaverl Brzęk", "Zwettlhof"),
-    ),
+    ("spelling", "Xaverl Brzęk aus Zwettlhof kommt. Xaverls Tür klemmt.", people("Xaverl Brzęk", "Zwettlhof")),
     ("spelling", "Die E-Mail an das Johannes-Krankenhaus bleibt ungelesen.", {}),
     ("agreement", "Der Arzt gibt der Frau das Kind, und die Fahrer des Wagens danken den Mädchen.", {}),
-    (
-        "agreement",
-        "Die Ärztin, der Mann und Kind vertrauen, gab ihr Kraft. Um ein Uhr schlägt das eine Herz.",
-        {},
-    ),
+    ("agreement", "Die Ärztin, der Mann und Kind vertrauen, gab ihr Kraft. Um ein Uhr schlägt das eine Herz.", {}),
     ("agreement", "Das Arzt ruft die Chef.", {}),
     ("cast", f"{HER} Ihre Hand zittert.", {}),
     (
@@ -100,11 +92,7 @@ PASSES = [
     ("cast", f"{HER} Dr. Matteo Moreau hilft ihr.", people("Charlotte Wagner", "Dr. Matteo Moreau")),
     ("cast", f"{HER} Dr. Moreau hilft ihr.", {"people": ("Dr. Ina Moreau",)}),
     ("cast", f"{HER} Klaus Petersen ruft aus Bad Homburg an.", {}),
-    (
-        "cast",
-        f"{HER} Abends trifft sie Jutta Wagner und Jutta Krämer.",
-        {"people": ("Jutta Wagner", "Jutta Krämer")},
-    ),
+    ("cast", f"{HER} Abends trifft sie Jutta Wagner und Jutta Krämer.", {"people": ("Jutta Wagner", "Jutta Krämer")}),
     ("cast", f"{HER} Später sieht Roland Otto, und Stein Charlotte.", {}),
     ("cast", "Die frühere Ärztin Charlotte Wagner geht. Die Schauspielerin Charlotte Wagner kommt.", {}),
     ("cast", f"{HER} Arzt Martin Stein fragt den Seelsorger Martin Stein in sich.", {}),
@@ -120,29 +108,11 @@ FAILS = [
         "schloss",
     ),
     ("tense", f"{PRESENT * 4} {PRETERITE}", {}, "switches to the preterite with „schloss“", "schloss"),
-    (
-        "tense",
-        f"{PRETERITE * 4} {PRESENT}",
-        {"form": "special"},
-        "switches to the present with „schließt“",
-        "schließt",
-    ),
-    (
-        "spelling",
-        "Der Dcotor opperiert den Patienten nocheimal.",
-        {},
-        "unknown: „Dcotor“, „opperiert“",
-        "Dcotor",
-    ),
+    ("tense", f"{PRETERITE * 4} {PRESENT}", {"form": "special"}, "switches to the present with „schließt“", "schließt"),
+    ("spelling", "Der Dcotor opperiert den Patienten nocheimal.", {}, "unknown: „Dcotor“, „opperiert“", "Dcotor"),
     ("spelling", "Et Marie es hück morje nit op de Arbeid jejange, ävver et well.", {}, "„morje“", "morje"),
     ("spelling", "Die Frumelkatz birtelt im Gronkelsaal.", {}, "„Frumelkatz“", "Frumelkatz"),
-    (
-        "agreement",
-        "Das Arzt ruft die Chef. Der Kind weint.",
-        {},
-        "3 articles do not fit their noun",
-        "Das Arzt",
-    ),
+    ("agreement", "Das Arzt ruft die Chef. Der Kind weint.", {}, "3 articles do not fit their noun", "Das Arzt"),
     (
         "agreement",
         "Sie geht im Klinik auf und ab, für einem Freund, mit die alte Schwester.",
@@ -159,13 +129,7 @@ FAILS = [
     ),
     ("cast", "Niemand ist da.", {}, "do not turn up: „Charlotte Wagner“", ""),
     ("cast", "Otto kommt.", people("Otto Stein", "Dr. Martin Stein"), "„Dr. Martin Stein“", ""),
-    (
-        "cast",
-        "Stein kommt.",
-        people("Otto Stein", "Dr. Martin Stein"),
-        "„Otto Stein“, „Dr. Martin Stein“",
-        "",
-    ),
+    ("cast", "Stein kommt.", people("Otto Stein", "Dr. Martin Stein"), "„Otto Stein“, „Dr. Martin Stein“", ""),
     ("cast", f"{HER} Matteo Moreau kommt.", {}, "of another show: „Matteo Moreau“", "Matteo Moreau"),
     ("cast", f"{HER} Sie hört Ben Ahlbecks Stimme.", {}, "„Ben Ahlbecks“", "Ben Ahlbecks"),
     ("cast", f"{HER} Dr. Moreau kommt.", {}, "of another show: „Dr. Moreau“", "Dr. Moreau"),
@@ -351,12 +315,7 @@ def test_memos_change_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
         return found + [look(check, text) for check, text in broken]
 
     warm = [verdicts(), verdicts()]
-    for module, memo in (
-        (text, "readings"),
-        (text, "is_noun"),
-        (lexicon, "is_known"),
-        (lexicon, "gender"),
-    ):
+    for module, memo in ((text, "readings"), (text, "is_noun"), (lexicon, "is_known"), (lexicon, "gender")):
         monkeypatch.setattr(module, memo, getattr(module, memo).__wrapped__)
     assert [verdicts(), *warm] == [warm[0]] * 3
 

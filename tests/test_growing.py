@@ -77,9 +77,7 @@ class Clock:
 
 def screen(width: int, height: int = 8) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
-    console = Console(
-        file=out, force_terminal=True, width=width, height=height, markup=False, color_system=None
-    )
+    console = Console(file=out, force_terminal=True, width=width, height=height, markup=False, color_system=None)
     return console, out
 
 
@@ -238,10 +236,7 @@ def test_after_the_answer_stdout_has_the_text_and_the_terminal_only_the_status()
 def test_with_quiet_or_on_a_dumb_terminal_nothing_grows(how: str) -> None:
     terminal = Terminal(80)
     more = {"TERM": "dumb"} if how == "dumb" else {}
-    with (
-        LoopbackServer([Reply(ANSWER)]) as server,
-        program(terminal, server.base_url, how, **more) as running,
-    ):
+    with LoopbackServer([Reply(ANSWER)]) as server, program(terminal, server.base_url, how, **more) as running:
         out, _ = running.communicate(timeout=60)
         terminal.read_until(None)
     assert json.loads(out) == json.loads(ANSWER)

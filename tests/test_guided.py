@@ -161,10 +161,7 @@ def test_the_theme_chooses_the_protagonist() -> None:
     surgeons = {chosen(named("In aller Freundschaft"), THEME, seed)[0] for seed in range(20)}
     assert surgeons == {"Dr. Roland Heilmann", "Dr. Martin Stein", "Dr. Kai Hoffmann"}
     assert chosen(named("Alles was zählt"), "Eine Chirurgin zweifelt")[0] == "Imani Kalala"
-    assert chosen(named("Alles was zählt"), "Simone und Justus streiten") == [
-        "Simone Steinkamp",
-        "Justus Albrecht",
-    ]
+    assert chosen(named("Alles was zählt"), "Simone und Justus streiten") == ["Simone Steinkamp", "Justus Albrecht"]
 
 
 @pytest.mark.parametrize(
@@ -214,8 +211,7 @@ def test_the_theme_chooses_the_protagonist() -> None:
 def test_a_theme_says_whom_it_is_about(theme: str, people: list[str]) -> None:
     found = theme_people(theme)
     assert [
-        "one of many" if one.is_one_of_many else " ".join(filter(None, (one.gender, one.calling)))
-        for one in found
+        "one of many" if one.is_one_of_many else " ".join(filter(None, (one.gender, one.calling))) for one in found
     ] == people
 
 
@@ -334,9 +330,7 @@ async def filling(engine: ScriptedEngine, taken: Sequence[str] = (), theme: str 
 
 
 async def test_the_best_candidate_takes_the_gap() -> None:
-    engine = ScriptedEngine(
-        reported(" die Zukunft der anderen.", -2.0), reported(" den Ruf der anderen.", -0.4)
-    )
+    engine = ScriptedEngine(reported(" die Zukunft der anderen.", -2.0), reported(" den Ruf der anderen.", -0.4))
     assert await filling(engine) == ("den Ruf der anderen", 4)
     assert engine.prompts[0].endswith(f"Thema: {THEME}\nSatz: Arzu fürchtet um")
 
@@ -405,11 +399,7 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
         ("titles:", "title:", r"week\.yaml:\d+: 'title' is not a text"),
         ("titles:", "titles: [", r"week\.yaml:\d+: not YAML"),
         ("gemacht: {theme}", "gemacht", "holds {theme}"),
-        (
-            "    sentences:\n      - any",
-            "    sentences:\n      - thread: b\n      - any",
-            "thread 'b' is used",
-        ),
+        ("    sentences:\n      - any", "    sentences:\n      - thread: b\n      - any", "thread 'b' is used"),
         ("titles:", "threads: {b: [[eins], [zwei]]}\ntitles:", "is used in 0 slots"),
         ("      - any:", "      - thread: b\n        any:", "needs either 'any'"),
     ],

@@ -70,11 +70,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_log_or_cache_costs_no_text(
-    terminal: Terminal,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    databases: dict[str, bytes],
-    damage: Damage,
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: dict[str, bytes], damage: Damage
 ) -> None:
     log, cache = tmp_path / "runs.sqlite3", tmp_path / "cache" / "responses.sqlite3"
     cache.parent.mkdir()
@@ -102,9 +98,7 @@ def a_batch(folder: Path, rows: int = 9) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_is_reported_and_can_be_begun_anew(
-    terminal: Terminal, tmp_path: Path, damage: Damage
-) -> None:
+def test_a_damaged_record_is_reported_and_can_be_begun_anew(terminal: Terminal, tmp_path: Path, damage: Damage) -> None:
     record = a_batch(tmp_path / "b")
     record.write_bytes(damage(record.read_bytes()))
     briefs = tmp_path / "b.csv"
@@ -231,9 +225,7 @@ NINES = "9" * 30
 def test_numbers_without_end_and_bytes_that_are_no_text_end_in_one_line(
     terminal: Terminal, arguments: list[str]
 ) -> None:
-    run = terminal(
-        *arguments, SYNOPSIS_MAX_RETRIES="0", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1"
-    )
+    run = terminal(*arguments, SYNOPSIS_MAX_RETRIES="0", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert run.code in {0, 2, 3}, run.err
     assert run.code == 0 or sum(line.startswith("synopsis: ") for line in run.err.splitlines()) == 1, run.err
 

@@ -47,9 +47,7 @@ FORMATS = ("docx", "html", "xmltv", "jsonld", "csv", "json", "txt")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_hostile_text_goes_out_harmless_in_every_format(
-    terminal: Terminal, tmp_path: Path, name: str
-) -> None:
+def test_hostile_text_goes_out_harmless_in_every_format(terminal: Terminal, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(FILES[name], encoding="utf-8")
     for kind in FORMATS:
         flags = ["--channel", STEERING, "--start", "2026-12-24T20:15"] if kind == "xmltv" else []
@@ -155,9 +153,7 @@ def test_what_unpacks_to_more_than_it_says_is_refused_in_little_memory(tmp_path:
     assert peak < 60_000_000
 
 
-@pytest.mark.parametrize(
-    "charset", ["punycode", "idna", "undefined", "rot13", "zlib", "utf-8-sig", "x" * 500]
-)
+@pytest.mark.parametrize("charset", ["punycode", "idna", "undefined", "rot13", "zlib", "utf-8-sig", "x" * 500])
 def test_a_page_names_any_encoding_and_is_read(tmp_path: Path, charset: str) -> None:
     path = tmp_path / "a.html"
     path.write_bytes(f"<meta charset={charset}><p>Er geht über die Straße.{'a-' * 100_000}".encode())
@@ -191,9 +187,7 @@ def test_an_export_replaces_no_record_and_no_text_that_it_reads(
     assert (tmp_path / "out" / RECORD_FILE).read_bytes() == before[tmp_path / "out" / RECORD_FILE]
 
 
-@pytest.mark.parametrize(
-    "start", ["0001-01-01T00:00", "9999-12-31T23:59:59", "10000-01-01", "2025-02-30", "9" * 99]
-)
+@pytest.mark.parametrize("start", ["0001-01-01T00:00", "9999-12-31T23:59:59", "10000-01-01", "2025-02-30", "9" * 99])
 def test_a_time_beyond_the_calendar_is_refused_or_written(terminal: Terminal, start: str) -> None:
     run = terminal("export", str(PATH), "--format", "xmltv", "--channel", "a", "--start", start)
     assert run.code in {0, 2}, run.err
@@ -219,7 +213,5 @@ def test_a_hostile_guide_ends_in_a_line_and_reads_no_other_file(
     run = terminal("export", str(PATH), "--format", "xmltv", "--into", "guide.xml", "-o", "out.xml")
     assert run.code == 2, run.err
     assert_harmless(run)
-    assert "root:" not in (
-        (tmp_path / "out.xml").read_text("utf-8") if (tmp_path / "out.xml").exists() else ""
-    )
+    assert "root:" not in ((tmp_path / "out.xml").read_text("utf-8") if (tmp_path / "out.xml").exists() else "")
     assert GOOD.synopsis.title in run.err or "guide.xml" in run.err

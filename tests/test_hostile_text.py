@@ -86,9 +86,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_an_accepted_text_survives_what_else_the_server_says(
-    terminal: Terminal, tmp_path: Path, body: str
-) -> None:
+def test_an_accepted_text_survives_what_else_the_server_says(terminal: Terminal, tmp_path: Path, body: str) -> None:
     as_json = len(body) % 2 == 0
     with LoopbackServer([BrokenJson(body)]) as server:
         run = terminal("write", *ORDER, *["--json"] * as_json, "--max-retries", "0", server=server)
@@ -175,9 +173,7 @@ def test_nothing_stands_between_an_accepted_text_and_its_reader(
 
 def test_half_characters_and_bytes_that_are_none_break_no_stream() -> None:
     deltas = {"content": ANSWER[:50]}, {"content": ANSWER[50:]}
-    pieces: list[dict[str, Any]] = [
-        {"model": HALF, "choices": [{"delta": each, "index": None}]} for each in deltas
-    ]
+    pieces: list[dict[str, Any]] = [{"model": HALF, "choices": [{"delta": each, "index": None}]} for each in deltas]
     pieces.append({"choices": [{"delta": {}, "finish_reason": HALF}], "usage": {HALF: HALF}})
     streamed = StreamedAnswer()
     for piece in pieces:
@@ -187,9 +183,7 @@ def test_half_characters_and_bytes_that_are_none_break_no_stream() -> None:
     assert read_answer(body, "application/json", 1.0, "m").model == "gpt-\ufffdü"
 
 
-def test_a_text_whose_json_fails_is_printed_as_it_is(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_whose_json_fails_is_printed_as_it_is(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results.Result, "as_data", fail)
     with LoopbackServer([Reply(ANSWER)]) as server:
         run = terminal("write", *ORDER, "--json", server=server)
@@ -260,18 +254,9 @@ def test_a_finding_quotes_no_endless_word(terminal: Terminal, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        b"---\na: &a 1\n---\nText",
-        b"\xff\xfe",
-        b"---\ntitle: [x]\n---\nText",
-        b"---\n" + b"- " * 30_000,
-        b"a\0b",
-        b"",
-    ],
+    [b"---\na: &a 1\n---\nText", b"\xff\xfe", b"---\ntitle: [x]\n---\nText", b"---\n" + b"- " * 30_000, b"a\0b", b""],
 )
-def test_a_file_that_cannot_be_read_keeps_check_from_no_other(
-    terminal: Terminal, tmp_path: Path, bad: bytes
-) -> None:
+def test_a_file_that_cannot_be_read_keeps_check_from_no_other(terminal: Terminal, tmp_path: Path, bad: bytes) -> None:
     (tmp_path / "bad.md").write_bytes(bad)
     run = terminal("check", str(PATH), "bad.md", str(PATH))
     assert run.code == 2

@@ -60,9 +60,7 @@ def test_a_house_is_read_as_an_editor_writes_it(house: House) -> None:
     assert house.form("epg").length == ((40.0, 180.0), "characters")
 
 
-def test_what_a_form_lacks_it_takes_from_the_built_in_one_of_its_name_or_from_the_defaults(
-    house: House,
-) -> None:
+def test_what_a_form_lacks_it_takes_from_the_built_in_one_of_its_name_or_from_the_defaults(house: House) -> None:
     built_in = built_in_house()
     assert house.form("episode").purpose == built_in.form("episode").purpose
     assert house.form("episode").speech == (0, 0.25)
@@ -85,23 +83,11 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (
-            "    words: 60-120",
-            "    word: 60-120",
-            ":10: unknown key 'word' in forms.kurz: did you mean 'words'?",
-        ),
+        ("    words: 60-120", "    word: 60-120", ":10: unknown key 'word' in forms.kurz: did you mean 'words'?"),
         ("known_words", "known_word", ":4: unknown key 'known_word': did you mean 'known_words'?"),
-        (
-            "{rhythm: warning",
-            "{rythm: warning",
-            "unknown key 'rythm' in forms.kurz.checks: did you mean 'rhythm'?",
-        ),
+        ("{rhythm: warning", "{rythm: warning", "unknown key 'rythm' in forms.kurz.checks: did you mean 'rhythm'?"),
         ("  exclamations: 0", "  zzz: 0", ":6: unknown key 'zzz' in defaults: use actors_in_brackets"),
-        (
-            "    words: 60-120",
-            "    words: 120-60",
-            ":10: forms.kurz.words: the limits 120 to 60 are reversed",
-        ),
+        ("    words: 60-120", "    words: 120-60", ":10: forms.kurz.words: the limits 120 to 60 are reversed"),
         (
             "    words: 60-120",
             "    words: 60-120\n    tense: preterite\n    preterite: 0-20 %",
@@ -113,20 +99,12 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
             "is told in the present, but allows 50% to 100% of its verbs in the preterite",
         ),
         ("    words: 60-120", "    words: 2-60", ":10: forms.kurz.words: 2 is too few: 5 at least"),
-        (
-            "    words: 60-120",
-            "    bytes: 255",
-            ":10: forms.kurz.bytes: 0 is too few: 1 at least, as in 1-255",
-        ),
+        ("    words: 60-120", "    bytes: 255", ":10: forms.kurz.bytes: 0 is too few: 1 at least, as in 1-255"),
         ("    words: 60-120", "    words: viele", ":10: forms.kurz.words"),
         ("speech: 10 %", "speech: 10", "forms.kurz.speech: 10 is no share: write 0.25 or 25 %"),
         ("    purpose: Vorschau für die Presse.\n", "", ":8: forms.kurz: has no purpose"),
         ("Vorschau für die Presse.", "' '", ":8: forms.kurz: has no purpose"),
-        (
-            "rhythm: warning",
-            "rhythm: loud",
-            "forms.kurz.checks.rhythm: input should be 'error', 'warning' or 'off'",
-        ),
+        ("rhythm: warning", "rhythm: loud", "forms.kurz.checks.rhythm: input should be 'error', 'warning' or 'off'"),
         ("    ending: ellipsis", "    tense: [now]", "forms.kurz.tense: input should be 'present'"),
         ("    ending: ellipsis", "    ending: offen", "forms.kurz.ending: input should be"),
         ("de-CH", "de-XX", ":2: orthography: input should be 'de-DE', 'de-AT' or 'de-CH'"),
@@ -135,18 +113,12 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
         ("60-120", "[1, 2, 3]", ":10: forms.kurz.words: '[1, 2, 3]' is no range"),
         ("    words: 60-120\n", "", ":8: forms.kurz: has no single length: give words, characters or bytes"),
         ("    words: 60-120", "    words: 60-120\n    characters: 9-99", "has no single length"),
-        (
-            "    words: 60-120",
-            "    words: 60-120\n    aim: {words: 50-80}",
-            "aims at 50 to 80 words, outside",
-        ),
+        ("    words: 60-120", "    words: 60-120\n    aim: {words: 50-80}", "aims at 50 to 80 words, outside"),
         ("forms:", "forms: [", "not YAML"),
         ("  kurz:\n", "  kurz: lang\n  lang:\n", "forms.kurz"),
     ],
 )
-def test_a_wrong_house_is_reported_in_a_line_with_file_and_line(
-    tmp_path: Path, old: str, new: str, said: str
-) -> None:
+def test_a_wrong_house_is_reported_in_a_line_with_file_and_line(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in SHORT
     own = written(tmp_path / "haus", SHORT.replace(old, new, 1))
     with pytest.raises(SettingsError) as caught:

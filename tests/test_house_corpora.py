@@ -42,10 +42,7 @@ def test_half_is_to_learn_and_half_to_judge(house: House) -> None:
 
 
 def test_texts_to_learn_have_the_formats_of_an_editor() -> None:
-    suffixes = {
-        house: {path.suffix for path in learn_folder(house).rglob("*.*") if path.is_file()}
-        for house in HOUSES
-    }
+    suffixes = {house: {path.suffix for path in learn_folder(house).rglob("*.*") if path.is_file()} for house in HOUSES}
     assert suffixes == {"presse": {".txt"}, "schweiz": {".md"}, "epg": {".csv"}}
 
 

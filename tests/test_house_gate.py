@@ -68,14 +68,7 @@ def test_a_single_question_is_never_too_many_unless_none_is_wanted(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("raw", "count"),
-    [
-        ("Grüße.", 6),
-        ("Gru\u0308ße.", 6),
-        ("Sie geht.", 9),
-        ("  Sie\n\ngeht. ", 9),
-        ("Sie  geht.", 9),
-        ("", 0),
-    ],
+    [("Grüße.", 6), ("Gru\u0308ße.", 6), ("Sie geht.", 9), ("  Sie\n\ngeht. ", 9), ("Sie  geht.", 9), ("", 0)],
 )
 def test_characters_are_composed_code_points_with_blanks(raw: str, count: int) -> None:
     assert count_characters(raw) == count
@@ -87,11 +80,7 @@ def test_a_length_in_characters_is_held_and_leaves_the_title_out(tmp_path: Path)
     path.write_text(path.read_text(encoding="utf-8").replace("words: [5, 400]", "characters: [9, 20]"))
     own = load_house(path)
     assert own.form("kurz").length[1] == "characters"
-    for text, holds in (
-        ("Sie geht.", True),
-        ("Der Hund\n\nSie geht.", True),
-        ("Sie geht jetzt ganz weg.", False),
-    ):
+    for text, holds in (("Sie geht.", True), ("Der Hund\n\nSie geht.", True), ("Sie geht jetzt ganz weg.", False)):
         finding = look(own, "length", text)
         assert finding is not None
         assert finding.passed is holds
@@ -123,9 +112,7 @@ def test_a_brief_goes_before_the_forms_length(tmp_path: Path) -> None:
         ('" "', 'Er sagt: "Komm."', ["Er sagt: «Komm.»", "Er sagt: „Komm.“", "Er sagt: “Komm.”"]),
     ],
 )
-def test_only_the_houses_quotation_marks_are_prose(
-    tmp_path: Path, marks: str, right: str, wrong: list[str]
-) -> None:
+def test_only_the_houses_quotation_marks_are_prose(tmp_path: Path, marks: str, right: str, wrong: list[str]) -> None:
     own = house_of(tmp_path, house=f"quotation_marks: '{marks}'\n")
     finding = look(own, "markup", right)
     assert finding is not None
@@ -144,10 +131,7 @@ def test_a_swiss_house_writes_ss_and_the_finding_brings_its_fix(tmp_path: Path) 
     finding = look(swiss, "umlauts", text, people=("Anna Weiß",))
     assert finding is not None
     assert not finding.passed
-    assert [(text[slice(*fix.span)], fix.text) for fix in finding.fixes] == [
-        ("Straße", "Strasse"),
-        ("gießt", "giesst"),
-    ]
+    assert [(text[slice(*fix.span)], fix.text) for fix in finding.fixes] == [("Straße", "Strasse"), ("gießt", "giesst")]
     assert Finding.from_data(json.loads(json.dumps(finding.as_data()))) == finding
     fixed = text.replace("Straße", "Strasse").replace("gießt", "giesst")
     held = look(swiss, "umlauts", fixed, people=("Anna Weiß",))
@@ -162,9 +146,7 @@ def test_a_known_word_of_the_house_is_no_typing_error(tmp_path: Path) -> None:
     text = "Der Glunggepuur sucht den Schlorzifladen und den Gwunderfitz am See."
     unknown = look(house_of(tmp_path), "spelling", text)
     known = look(
-        house_of(tmp_path, house="known_words: [Glunggepuur, Schlorzifladen, Gwunderfitz]\n"),
-        "spelling",
-        text,
+        house_of(tmp_path, house="known_words: [Glunggepuur, Schlorzifladen, Gwunderfitz]\n"), "spelling", text
     )
     assert unknown is not None
     assert known is not None
@@ -278,14 +260,8 @@ ORDER = ("--show", "X", "--theme", "Y")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("write", "--show", "X", "--theme", "Y", "--form", "kurtz"),
-            "no form 'kurtz': did you mean 'kurz'?",
-        ),
-        (
-            ("prompt", "--show", "X", "--theme", "Y", "--form", "teaser"),
-            "the forms of the house 'haus' are kurz",
-        ),
+        (("write", "--show", "X", "--theme", "Y", "--form", "kurtz"), "no form 'kurtz': did you mean 'kurz'?"),
+        (("prompt", "--show", "X", "--theme", "Y", "--form", "teaser"), "the forms of the house 'haus' are kurz"),
         (("examples", "list", "--form", "week"), "no form 'week'"),
         (("house", "show", "--form", "week"), "no form 'week'"),
         (("batch", "run", "briefs.csv", "--out", "b", "--model", "m"), "briefs.csv:2: form: no form 'lang'"),

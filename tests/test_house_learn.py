@@ -100,18 +100,12 @@ def test_the_folder_is_a_house_with_each_text_as_an_example(learnt_folder: tuple
 def test_house_yaml_has_a_comment_for_what_the_own_texts_have(houses: Callable[[Corpus], Path]) -> None:
     lines = (houses("presse") / "house.yaml").read_text(encoding="utf-8").splitlines()
     assert next(line for line in lines if "    words:" in line).endswith("# yours: 63 to 116")
-    assert any(
-        "    ending: any  # " in line and "10 ellipsis, 3 closed, 1 question" in line for line in lines
-    )
+    assert any("    ending: any  # " in line and "10 ellipsis, 3 closed, 1 question" in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("corpus", "orthography", "marks", "unit"),
-    [
-        ("presse", "de-DE", "„“", "words"),
-        ("schweiz", "de-CH", "«»", "words"),
-        ("epg", "de-DE", "„“", "characters"),
-    ],
+    [("presse", "de-DE", "„“", "words"), ("schweiz", "de-CH", "«»", "words"), ("epg", "de-DE", "„“", "characters")],
 )
 def test_orthography_marks_and_unit_are_those_of_the_texts(
     houses: Callable[[Corpus], Path], corpus: Corpus, orthography: str, marks: str, unit: str
@@ -128,9 +122,7 @@ def test_orthography_marks_and_unit_are_those_of_the_texts(
 def test_names_of_the_texts_are_known_as_words_or_people(houses: Callable[[Corpus], Path]) -> None:
     def known(corpus: Corpus) -> str:
         pool = load_pool([houses(corpus)])
-        return " ".join(
-            [*load_house(houses(corpus)).known_words, *(m.name for s in pool.shows for m in s.cast)]
-        )
+        return " ".join([*load_house(houses(corpus)).known_words, *(m.name for s in pool.shows for m in s.cast)])
 
     assert {name for name in ("Otieno", "Okonkwo") if name in known("presse")} == {"Otieno", "Okonkwo"}
     assert "Caflisch" in known("schweiz")
@@ -323,9 +315,7 @@ def ending_in(texts: Sequence[str], mark: str) -> list[str]:
         (ending_in(PRESS[:3], " …"), "any"),
     ],
 )
-def test_an_ending_is_a_rule_where_nearly_all_texts_have_it(
-    tmp_path: Path, texts: list[str], ending: str
-) -> None:
+def test_an_ending_is_a_rule_where_nearly_all_texts_have_it(tmp_path: Path, texts: list[str], ending: str) -> None:
     assert form_of(written(tmp_path, texts)).ending == ending
 
 
@@ -368,9 +358,7 @@ def test_actors_in_brackets_are_learnt(tmp_path: Path, change: Callable[[str], s
 
 
 @pytest.mark.parametrize(("titles", "headline"), [(14, "yes"), (7, "either"), (0, "no")])
-def test_a_title_line_is_learnt_where_nearly_all_texts_have_one(
-    tmp_path: Path, titles: int, headline: str
-) -> None:
+def test_a_title_line_is_learnt_where_nearly_all_texts_have_one(tmp_path: Path, titles: int, headline: str) -> None:
     texts = [f"Titel {number}\n\n{text}" if number < titles else text for number, text in enumerate(PRESS)]
     assert form_of(written(tmp_path, texts)).headline == headline
 
@@ -406,11 +394,7 @@ def test_words_of_two_texts_and_names_are_known_and_a_typing_error_is_not(tmp_pa
 
 def test_a_built_in_form_keeps_its_purpose_and_another_gets_one(tmp_path: Path) -> None:
     written(tmp_path, PRESS[:3])
-    assert (
-        learnt(tmp_path, "teaser")
-        .house.form("teaser")
-        .purpose.startswith("Vorschau auf eine Folge: was geschieht")
-    )
+    assert learnt(tmp_path, "teaser").house.form("teaser").purpose.startswith("Vorschau auf eine Folge: was geschieht")
     assert learnt(tmp_path, "meldung").house.form("meldung").purpose
 
 
@@ -419,18 +403,14 @@ def test_a_built_in_form_keeps_its_purpose_and_another_gets_one(tmp_path: Path) 
 
 def test_limits_of_few_texts_stay_nearer_to_the_built_in_ones() -> None:
     spread = [12.0, 13.0, 14.0]
-    widths = [
-        high - low for low, high in (shrunk_limits("sentence_mean", spread * n, (5, 30)) for n in (1, 5, 40))
-    ]
+    widths = [high - low for low, high in (shrunk_limits("sentence_mean", spread * n, (5, 30)) for n in (1, 5, 40))]
     assert widths[0] > widths[1] > widths[2]
     low, high = shrunk_limits("sentence_mean", [25.0], (10, 21))
     assert low < 13
     assert high >= 25
 
 
-@pytest.mark.parametrize(
-    "name", ["words", "characters", "paragraphs", "sentence_mean", "questions", "variety"]
-)
+@pytest.mark.parametrize("name", ["words", "characters", "paragraphs", "sentence_mean", "questions", "variety"])
 def test_limits_contain_all_values_but_outliers(name: str) -> None:
     values = [0.5, 0.52, 0.61, 0.58, 0.55, 0.54, 0.53, 0.57, 0.6]
     values = values if name in {"questions", "variety"} else [100 * value for value in values]
@@ -470,9 +450,7 @@ def test_a_check_that_would_refuse_more_than_one_in_twenty_is_a_warning_and_says
     assert line.split()[:5] == ["language", "warning", "2", "of", "14"]
     assert "text-00.txt, text-01.txt" in out
     assert load_house(tmp_path / "out").form(None).level("language") == "warning"
-    assert "language: warning  # it would refuse 2 of your 14 texts" in (
-        tmp_path / "out/house.yaml"
-    ).read_text("utf-8")
+    assert "language: warning  # it would refuse 2 of your 14 texts" in (tmp_path / "out/house.yaml").read_text("utf-8")
     assert run(["check", "--house", str(tmp_path / "out"), str(tmp_path / "in/text-00.txt")]) == 0
     assert "warning: language" in capsys.readouterr().out
 
@@ -528,30 +506,21 @@ def test_house_check_repeats_the_proof_after_an_edit(
     path = folder / "house.yaml"
     text = path.read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if "    characters:" in line)
-    path.write_text(
-        text.replace(line, "    characters: [90, 120]").replace("aim: {characters", "#"), encoding="utf-8"
-    )
+    path.write_text(text.replace(line, "    characters: [90, 120]").replace("aim: {characters", "#"), encoding="utf-8")
     assert run(["house", "check", "--house", str(folder)]) == 1
     shown = capsys.readouterr()
     assert "90 to 120 characters" in shown.out
     assert "length refuses " in shown.err
-    path.write_text(
-        path.read_text("utf-8").replace("checks:", "checks:\n      length: warning", 1), encoding="utf-8"
-    )
+    path.write_text(path.read_text("utf-8").replace("checks:", "checks:\n      length: warning", 1), encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_no_text_is_judged_by_limits_that_it_set_itself(tmp_path: Path) -> None:
-    texts = [
-        " ".join(PRESS[0].split()[:20]) + f" {name}." for name in ("Anna", "Berta", "Cilly", "Dora", "Emma")
-    ]
+    texts = [" ".join(PRESS[0].split()[:20]) + f" {name}." for name in ("Anna", "Berta", "Cilly", "Dora", "Emma")]
     odd = [*texts, " ".join(PRESS)]
     _, proof = learn_proven(
         "Haus",
-        [
-            replace(own, form="kurz", show="Serie", theme=own.title)
-            for own in read_texts(written(tmp_path, odd), {})
-        ],
+        [replace(own, form="kurz", show="Serie", theme=own.title) for own in read_texts(written(tmp_path, odd), {})],
     )
     refused = {line.check: line.refused for line in proof.lines}
     assert refused["length"] == ("text-05.txt",)
@@ -560,9 +529,7 @@ def test_no_text_is_judged_by_limits_that_it_set_itself(tmp_path: Path) -> None:
 # Themes
 
 
-def test_a_missing_theme_is_the_first_sentence_and_said_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_theme_is_the_first_sentence_and_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "in", EPG[:2])
     assert run(["house", "learn", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     assert "2 texts have no theme: the first sentence is it; --ask asks the model" in capsys.readouterr().err
@@ -654,9 +621,7 @@ def test_a_file_that_cannot_be_learnt_from_is_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_folder_without_texts_is_said_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], there: bool
-) -> None:
+def test_a_folder_without_texts_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], there: bool) -> None:
     if there:
         (tmp_path / "in").mkdir()
     assert run(["house", "learn", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
@@ -671,19 +636,14 @@ def test_a_house_is_replaced_only_with_force(tmp_path: Path, capsys: pytest.Capt
     before = (out / "house.yaml").read_text("utf-8") + "# mine\n"
     (out / "house.yaml").write_text(before, encoding="utf-8")
     assert run(learn) == 2
-    assert (
-        "out: is a house: name another folder with --out, or replace it with --force"
-        in capsys.readouterr().err
-    )
+    assert "out: is a house: name another folder with --out, or replace it with --force" in capsys.readouterr().err
     assert (out / "house.yaml").read_text("utf-8") == before
     assert run([*learn, "--force"]) == 0
     assert "# mine" not in (out / "house.yaml").read_text("utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_a_folder_that_is_no_house_is_never_replaced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_no_house_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "in", EPG[:2])
     (written(tmp_path / "home", []) / "letter.txt").write_text("Mein Brief", encoding="utf-8")
     learn = ["house", "learn", str(tmp_path / "in"), "--out", str(tmp_path / "home"), "--force"]
@@ -753,9 +713,7 @@ class Verdicts(NamedTuple):
     missed: Counter[str]
 
     def __str__(self) -> str:
-        shares = (
-            f"{self.passed / self.texts:.1%} pass, {self.caught / self.copies:.1%} of {self.copies} caught"
-        )
+        shares = f"{self.passed / self.texts:.1%} pass, {self.caught / self.copies:.1%} of {self.copies} caught"
         return f"{shares}; refusing: {dict(self.refusing)}; missed: {dict(self.missed)}"
 
 
@@ -765,9 +723,7 @@ def judged(folder: Path, corpus: Corpus, every: int) -> Verdicts:
     def findings(text: HouseText) -> Sequence[Finding]:
         show = find_show(gate.shows, text.show) or generic_show(text.show)
         brief = make_brief(show=show.name, theme=text.theme, form=text.form, characters=text.people)
-        return [
-            f for f in gate.judge(gate.subject(text.text, text.form, show, brief, text.title)) if not f.passed
-        ]
+        return [f for f in gate.judge(gate.subject(text.text, text.form, show, brief, text.title)) if not f.passed]
 
     texts = load(corpus).judge
     refused = [[f.check for f in findings(text) if f.level == "error"] for text in texts]
@@ -797,9 +753,7 @@ def verdicts(request: pytest.FixtureRequest, houses: Callable[[Corpus], Path]) -
     return found
 
 
-def test_unseen_texts_pass_the_house_that_was_learnt_from_others(
-    verdicts: Mapping[Corpus, Verdicts],
-) -> None:
+def test_unseen_texts_pass_the_house_that_was_learnt_from_others(verdicts: Mapping[Corpus, Verdicts]) -> None:
     passed = sum(each.passed for each in verdicts.values())
     texts = sum(each.texts for each in verdicts.values())
     assert passed >= WANTED_TO_PASS * texts, verdicts
@@ -816,9 +770,7 @@ def test_damaged_copies_of_unseen_texts_are_caught_by_the_right_check(
 # A newcomer
 
 
-def test_a_newcomer_learns_a_house_of_15_short_texts_and_writes_in_it(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_newcomer_learns_a_house_of_15_short_texts_and_writes_in_it(terminal: Terminal, tmp_path: Path) -> None:
     written(tmp_path / "texte", EPG[:15])
     run = terminal("house", "learn", "texte", "--out", "haus", "--show", "Weingut Steinfeld")
     assert run.code == 0, run.err

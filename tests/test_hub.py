@@ -17,13 +17,7 @@ import gguf
 import numpy as np
 import pytest
 
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    EngineError,
-    RequestRefusedError,
-    SettingsError,
-    SynopsisError,
-)
+from synopsis_writer.errors import ConnectionFailedError, EngineError, RequestRefusedError, SettingsError, SynopsisError
 from synopsis_writer.models import download
 from synopsis_writer.models.download import KNOWN, pull, pulled_models, remove
 from tests.support.hub_server import COMMIT, Hub, serve_hub
@@ -173,9 +167,7 @@ def test_a_download_resumes_after_a_dropped_connection(place: Place, weights: by
     assert place.logged("broke", "resuming")
 
 
-def test_a_failed_pull_leaves_nothing_and_the_next_one_starts_from_the_beginning(
-    place: Place, weights: bytes
-) -> None:
+def test_a_failed_pull_leaves_nothing_and_the_next_one_starts_from_the_beginning(place: Place, weights: bytes) -> None:
     place.hub.drops = [20_480] + [0] * 5
 
     with pytest.raises(ConnectionFailedError, match="and pull again") as caught:
@@ -326,18 +318,14 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
 
 
 @pytest.mark.parametrize("token", ["hf_\u00fc", '"hf_a"', "hf_a\nb"])
-def test_a_token_that_cannot_be_sent_is_refused(
-    place: Place, monkeypatch: pytest.MonkeyPatch, token: str
-) -> None:
+def test_a_token_that_cannot_be_sent_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(SettingsError, match=r"^HF_TOKEN h") as caught:
         place.pull()
     assert "hf_" not in str(caught.value)
 
 
-def test_a_lack_of_space_is_reported_before_anything_is_loaded(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lack_of_space_is_reported_before_anything_is_loaded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(place.cache.parent)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
@@ -346,12 +334,8 @@ def test_a_lack_of_space_is_reported_before_anything_is_loaded(
     assert place.hub.loads() == []
 
 
-@pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot save")]
-)
-def test_a_disk_that_fails_on_the_way(
-    place: Place, monkeypatch: pytest.MonkeyPatch, number: int, words: str
-) -> None:
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot save")])
+def test_a_disk_that_fails_on_the_way(place: Place, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -372,10 +356,7 @@ def test_one_pull_at_a_time(place: Place) -> None:
     from filelock import FileLock
 
     place.cache.mkdir()
-    with (
-        FileLock(place.cache / "pulled.lock"),
-        pytest.raises(EngineError, match="another pull is running"),
-    ):
+    with FileLock(place.cache / "pulled.lock"), pytest.raises(EngineError, match="another pull is running"):
         place.pull()
 
 
@@ -416,18 +397,12 @@ def run_program(place: Place, home: Path) -> subprocess.Popen[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-c", PROGRAM, NAME]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(
     ("kind", "code", "word"),
-    [
-        (signal.SIGINT, 130, "interrupted"),
-        (signal.SIGTERM, 143, "terminated"),
-        (signal.SIGHUP, 129, "hung up"),
-    ],
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")],
 )
 def test_a_signal_leaves_nothing_behind(
     place: Place, weights: bytes, tmp_path: Path, kind: signal.Signals, code: int, word: str

@@ -114,9 +114,7 @@ async def test_the_rubric_is_the_system_turn_and_the_case_the_users() -> None:
     assert TEXT.title not in system.content
     assert CASE.brief.theme not in system.content
     assert user.content.startswith("<auftrag>\n")
-    assert user.content.endswith(
-        "Urteile jetzt über den Text: zuerst reasons, dann facts, dann die vier Noten."
-    )
+    assert user.content.endswith("Urteile jetzt über den Text: zuerst reasons, dann facts, dann die vier Noten.")
     assert block(user.content, "auftrag")["Thema"] == CASE.brief.theme
     assert block(user.content, "text")["Absätze"] == [paragraph.text for paragraph in TEXT.paragraphs]
 
@@ -157,9 +155,7 @@ async def test_a_pair_is_asked_in_both_orders_the_reference_first() -> None:
         (("equal", "equal"), 0.5),
     ],
 )
-async def test_only_both_orders_together_make_a_preference(
-    answers: tuple[str, str], preference: float
-) -> None:
+async def test_only_both_orders_together_make_a_preference(answers: tuple[str, str], preference: float) -> None:
     one, _ = judge(*map(better, answers))
     assert await one.prefer(CASE, TEXT) == preference
 
@@ -404,10 +400,7 @@ async def test_a_text_that_speaks_to_its_judge_is_unscored_and_not_shown(order: 
 
 
 def test_no_good_text_is_taken_for_one_that_speaks_to_its_judge() -> None:
-    texts = [
-        *(case.reference for case in CASES),
-        *(one.synopsis for one in load_pool([folder("examples")]).examples),
-    ]
+    texts = [*(case.reference for case in CASES), *(one.synopsis for one in load_pool([folder("examples")]).examples)]
     assert [text.title for text in texts if Page.of(text).orders] == []
 
 
@@ -420,11 +413,7 @@ async def test_a_case_of_another_house_is_judged_by_that_houses_rules() -> None:
 
 
 async def test_the_judge_is_given_the_rules_of_the_houses_form() -> None:
-    form = (
-        built_in_house()
-        .forms[CASE.brief.form]
-        .model_copy(update={"purpose": "Für die Wand.", "words": (9, 9)})
-    )
+    form = built_in_house().forms[CASE.brief.form].model_copy(update={"purpose": "Für die Wand.", "words": (9, 9)})
     house = built_in_house().model_copy(update={"forms": {CASE.brief.form: form}})
     client = ScriptedClient([scores()])
     await Judge(client, TEMPLATES, Limits(), house).score(CASE, TEXT)
@@ -471,9 +460,7 @@ def test_a_folder_of_prompts_needs_no_judge_template(tmp_path: Path) -> None:
         shutil.copy(folder("prompts") / f"{name}.md", tmp_path)
     assert set(load_prompts(tmp_path).templates) == set(TEMPLATES_OF_THE_WRITER)
     found = load_judge_templates(tmp_path)
-    assert {name: one.hash for name, one in found.items()} == {
-        name: one.hash for name, one in TEMPLATES.items()
-    }
+    assert {name: one.hash for name, one in found.items()} == {name: one.hash for name, one in TEMPLATES.items()}
 
 
 def test_a_judge_template_in_the_folder_goes_first(tmp_path: Path) -> None:
@@ -619,12 +606,7 @@ async def test_a_check_that_fails_calls_off_the_rest() -> None:
         client = HostedClient("richter", server.base_url, "sk-key")
         with pytest.raises(RequestRefusedError):
             await check_judge(
-                Judge(client, TEMPLATES, Limits(timeout=10)),
-                CASES[:6],
-                CORRUPTIONS,
-                0,
-                Counter(),
-                concurrency=1,
+                Judge(client, TEMPLATES, Limits(timeout=10)), CASES[:6], CORRUPTIONS, 0, Counter(), concurrency=1
             )
         await client.close()
     assert len(server.chats) < 10  # of a hundred: one more may be under way when the first is refused

@@ -89,8 +89,7 @@ def test_a_keyring_without_the_key_gives_none(ring: Any, kept: str | None) -> No
 
 
 @pytest.mark.parametrize(
-    "error",
-    [keyring.errors.KeyringLocked(KEY), keyring.errors.NoKeyringError(KEY), OSError(KEY), KeyError(KEY)],
+    "error", [keyring.errors.KeyringLocked(KEY), keyring.errors.NoKeyringError(KEY), OSError(KEY), KeyError(KEY)]
 )
 async def test_a_keyring_that_fails_gives_no_key_and_a_hint_when_the_server_wants_one(
     ring: Any, error: Exception

@@ -56,9 +56,7 @@ def kinds(listed: Sequence[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_two_texts_one_after_the_other_share_no_opening_ending_or_motif_in_their_prompts(
-    form: str,
-) -> None:
+async def test_two_texts_one_after_the_other_share_no_opening_ending_or_motif_in_their_prompts(form: str) -> None:
     texts = of_form(form)[:4]
     async with writing(texts) as (writer, client):
         for text in texts:
@@ -95,9 +93,7 @@ async def test_only_the_last_turn_changes() -> None:
     assert client.calls[1].messages[-1] != plain.messages[-1]
 
 
-async def test_the_log_remembers_the_last_texts_of_its_house_and_each_run_what_it_was_told(
-    tmp_path: Path,
-) -> None:
+async def test_the_log_remembers_the_last_texts_of_its_house_and_each_run_what_it_was_told(tmp_path: Path) -> None:
     one, two, three = of_form("teaser")[:3]
     log = RunLog(tmp_path / "log.sqlite3")
     async with writing([one], log) as (writer, _):
@@ -137,11 +133,7 @@ async def test_the_same_brief_again_is_asked_as_before() -> None:
 
 @pytest.mark.parametrize(
     "off",
-    [
-        {"settings": Settings(disable=("variety",))},
-        {"settings": Settings(responses="read")},
-        {"command": "eval"},
-    ],
+    [{"settings": Settings(disable=("variety",))}, {"settings": Settings(responses="read")}, {"command": "eval"}],
     ids=["disabled", "cache read", "eval"],
 )
 async def test_it_is_off_where_answers_must_not_depend_on_the_log(off: dict[str, Any]) -> None:
@@ -171,9 +163,7 @@ def test_a_text_that_repeats_the_last_ones_is_saved_with_a_warning(terminal: Ter
     assert list(logged["avoid"]["openings"]) == [features_of(GOOD.synopsis).opening_kind]
     asked = bodies[-1]["messages"]
     assert json.loads(dry.out)["messages"][-1]["content"] == asked[-1]["content"]
-    assert kinds(block(asked)["Einstieg"]) == {
-        kind_wording(features_of(GOOD.synopsis).opening_kind).text("de")
-    }
+    assert kinds(block(asked)["Einstieg"]) == {kind_wording(features_of(GOOD.synopsis).opening_kind).text("de")}
 
 
 def test_what_a_brief_names_and_the_cast_may_come_back() -> None:
@@ -259,9 +249,7 @@ def test_of_texts_that_differ_by_themselves_many_repeat_one_thing_and_few_two() 
     for seed in range(5):
         Random(seed).shuffle(asked)
         for index in range(6, len(asked)):
-            finding = repeated(
-                asked[index][1], avoid_of(asked[index - 1 :: -1], asked[index][0], ()) or Avoid()
-            )
+            finding = repeated(asked[index][1], avoid_of(asked[index - 1 :: -1], asked[index][0], ()) or Avoid())
             levels.append("passed" if finding.passed else finding.level)
     assert levels.count("error") < len(levels) / 4 < levels.count("warning")
 

@@ -82,10 +82,7 @@ def test_a_character_that_the_encoding_lacks_is_quoted(tmp_path: Path) -> None:
     ("form", "message"),
     [
         ("    bytes: [1, 99]\n    words: [5, 9]\n", "has no single length: give words, characters or bytes"),
-        (
-            "    bytes: [1, 99]\n    encoding: latin-x\n",
-            "'latin-x' is no encoding that is known: name one as",
-        ),
+        ("    bytes: [1, 99]\n    encoding: latin-x\n", "'latin-x' is no encoding that is known: name one as"),
         ("    bytes: [1, 99]\n    encoding: punycode\n", "'punycode' is no encoding that is known"),
         ("    bytes: [99, 1]\n", "the limits 99 to 1 are reversed"),
     ],
@@ -105,8 +102,7 @@ def test_a_length_in_bytes_takes_the_place_of_an_inherited_one_and_a_brief_of_it
 
 
 @pytest.mark.parametrize(
-    ("encoding", "foreign"),
-    [("iso-8859-9", "„ “ ’ – … €"), ("utf-8", ""), ("ascii", "ä ö ü ß „ “ » « ’ – … €")],
+    ("encoding", "foreign"), [("iso-8859-9", "„ “ ’ – … €"), ("utf-8", ""), ("ascii", "ä ö ü ß „ “ » « ’ – … €")]
 )
 def test_the_prompt_states_bytes_and_what_the_encoding_lacks(encoding: str, foreign: str) -> None:
     house = load_house(RECEIVERS)
@@ -207,11 +203,7 @@ def test_each_form_is_told_from_one_file_in_one_answer_and_saved_beside_it(
     assert run.code == 0, run.err
     assert run.out == f"--- kurztext ---\nDer weiße Hund\n\n{KURZ}\n--- epg ---\nDer weiße Hund\n\n{EPG}\n"
     files = {path.name: path for path in story.parent.iterdir()}
-    assert sorted(files) == [
-        "der-weisse-hund-epg.md",
-        "der-weisse-hund-kurztext.md",
-        "der-weisse-hund.md",
-    ]
+    assert sorted(files) == ["der-weisse-hund-epg.md", "der-weisse-hund-kurztext.md", "der-weisse-hund.md"]
     for form, text in (("kurztext", KURZ), ("epg", EPG)):
         saved = read_document(files[f"der-weisse-hund-{form}.md"])
         assert saved.text == text
@@ -287,21 +279,9 @@ def test_a_saved_length_passes_check_again(terminal: Terminal, house: str, story
     ("bad", "people", "quotes"),
     [
         (EPG.replace("Gesa", "Gisela"), PEOPLE, "nennt „Gisela“"),
-        (
-            EPG,
-            [("Gesa Meinecke", "Wirtin")],
-            "„Gesa Meinecke: Wirtin“, seine Geschichte „Gesa Meinecke: Schäferin“",
-        ),
-        (
-            EPG.replace("Schäferin", "Wirtin"),
-            PEOPLE,
-            "„Wirtin Gesa“, seine Geschichte „Gesa Meinecke: Schäferin“",
-        ),
-        (
-            EPG.replace("fortgeben", "in vier Wochen fortgeben"),
-            PEOPLE,
-            "„vier Wochen“, seine Geschichte „drei Wochen“",
-        ),
+        (EPG, [("Gesa Meinecke", "Wirtin")], "„Gesa Meinecke: Wirtin“, seine Geschichte „Gesa Meinecke: Schäferin“"),
+        (EPG.replace("Schäferin", "Wirtin"), PEOPLE, "„Wirtin Gesa“, seine Geschichte „Gesa Meinecke: Schäferin“"),
+        (EPG.replace("fortgeben", "in vier Wochen fortgeben"), PEOPLE, "„vier Wochen“, seine Geschichte „drei Wochen“"),
     ],
 )
 def test_a_contradiction_is_repaired_in_its_own_form_alone(
@@ -392,17 +372,10 @@ def test_a_first_text_that_is_refused_has_no_other_lengths(terminal: Terminal, h
     assert len(server.chats) == 3
 
 
-def test_a_first_text_is_not_lost_where_the_others_fail(
-    terminal: Terminal, house: str, tmp_path: Path
-) -> None:
-    steps: list[Step] = [
-        Reply(ANSWER),
-        Fault(401, message="Incorrect API key provided", code="invalid_api_key"),
-    ]
+def test_a_first_text_is_not_lost_where_the_others_fail(terminal: Terminal, house: str, tmp_path: Path) -> None:
+    steps: list[Step] = [Reply(ANSWER), Fault(401, message="Incorrect API key provided", code="invalid_api_key")]
     with LoopbackServer(steps) as server:
-        run = terminal(
-            "write", *ORDER[:4], "--forms", "portrait,epg,kurztext", "--house", house, server=server
-        )
+        run = terminal("write", *ORDER[:4], "--forms", "portrait,epg,kurztext", "--house", house, server=server)
     assert run.code == 3
     assert run.out.startswith("--- portrait ---\nDer weiße Hund\n")
     assert (tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md").exists()
@@ -421,15 +394,10 @@ def test_three_lengths_cost_at_most_1_6_times_one_on_a_server_that_caches(
             prompt = sum(estimate_tokens(message["content"]) for message in messages)
             text = together().text if self.seen else ANSWER
             cached, self.seen = self.seen, prompt
-            return Reply(
-                text, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=estimate_tokens(text)
-            )
+            return Reply(text, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=estimate_tokens(text))
 
     prices = tmp_path / "prices.toml"
-    prices.write_text(
-        '[models."gpt-5.4-mini"]\ninput = 0.75\ncached = 0.075\noutput = 4.5\n',
-        encoding="utf-8",
-    )
+    prices.write_text('[models."gpt-5.4-mini"]\ninput = 0.75\ncached = 0.075\noutput = 4.5\n', encoding="utf-8")
     with Caching([]) as server:
         asked = ("--forms", "portrait,kurztext,epg", "--house", house, "--model", "gpt-5.4-mini")
         run = terminal("write", *ORDER[:4], *asked, server=server, SYNOPSIS_PRICES=str(prices))
@@ -439,9 +407,7 @@ def test_three_lengths_cost_at_most_1_6_times_one_on_a_server_that_caches(
     assert 1 < float(line[1]) <= 1.6
 
 
-def test_the_parts_of_a_common_answer_sum_up_to_what_it_took(
-    terminal: Terminal, house: str, story: Path
-) -> None:
+def test_the_parts_of_a_common_answer_sum_up_to_what_it_took(terminal: Terminal, house: str, story: Path) -> None:
     answer = together(prompt_tokens=1001, completion_tokens=77, cached_tokens=900)
     with LoopbackServer([answer]) as server:
         run = terminal("lengths", str(story), *TO, "--house", house, "--json", server=server)

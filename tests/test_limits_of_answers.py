@@ -59,12 +59,7 @@ MESSAGE = event({"choices": [{"delta": {"content": "x" * 1_000}}]}).encode()
 EVENTS = {"content-type": "text/event-stream"}
 BODIES: dict[str, tuple[int, dict[str, str], Iterator[bytes], int]] = {
     "blanks": (200, {}, same(b" " * PIECE), 9_000_000),
-    "a long answer": (
-        200,
-        {},
-        opened(b'{"choices": [{"message": {"content": "', same(b"x" * PIECE)),
-        9_000_000,
-    ),
+    "a long answer": (200, {}, opened(b'{"choices": [{"message": {"content": "', same(b"x" * PIECE)), 9_000_000),
     "gzip": (200, {"content-encoding": "gzip"}, compressed(31, b"x" * 1_000_000), 100_000),
     "x-gzip": (200, {"content-encoding": "X-GZIP"}, compressed(31, b"x" * 1_000_000), 100_000),
     "deflate": (200, {"content-encoding": "deflate"}, compressed(15, b"x" * 1_000_000), 100_000),
@@ -79,19 +74,9 @@ BODIES: dict[str, tuple[int, dict[str, str], Iterator[bytes], int]] = {
     "fault": (500, {}, same(b"x" * PIECE), 1_100_000),
     "stream": (200, EVENTS, same(MESSAGE), 9_000_000),
     "comments": (200, EVENTS, same(b":" * 1_000 + b"\n"), 65_000_000),
-    "an event": (
-        200,
-        EVENTS,
-        opened(b"data: ", same(b"x" * PIECE)),
-        9_000_000,
-    ),
+    "an event": (200, EVENTS, opened(b"data: ", same(b"x" * PIECE)), 9_000_000),
     "lines of data": (200, EVENTS, same(b"data: [1,\n" * 1_000), 9_000_000),
-    "an event in gzip": (
-        200,
-        EVENTS | {"content-encoding": "gzip"},
-        compressed(31, b"x" * 1_000_000),
-        100_000,
-    ),
+    "an event in gzip": (200, EVENTS | {"content-encoding": "gzip"}, compressed(31, b"x" * 1_000_000), 100_000),
 }
 
 
@@ -102,9 +87,7 @@ async def test_a_body_is_read_up_to_its_limit_and_ends_in_one_line(kind: str, is
         most = 65_000_000  # it is read whole before it is taken apart
     body = Endless(pieces)
     transport = httpx2.MockTransport(
-        lambda _: httpx2.Response(
-            status, headers={"content-type": "application/json", **headers}, stream=body
-        )
+        lambda _: httpx2.Response(status, headers={"content-type": "application/json", **headers}, stream=body)
     )
     shown: list[int] = []
     client = HostedClient(

@@ -80,10 +80,7 @@ def test_an_error_in_the_with_block_is_not_hidden() -> None:
 )
 def test_key_path_and_fault_are_refused_as_openai_does(key: str, path: str, status: int, code: str) -> None:
     fault = Fault(429, {"Retry-After": "2"}, code="insufficient_quota")
-    with (
-        LoopbackServer([fault], key="mine") as server,
-        pytest.raises(urllib.error.HTTPError) as caught,
-    ):
+    with LoopbackServer([fault], key="mine") as server, pytest.raises(urllib.error.HTTPError) as caught:
         call(f"{server.base_url}/{path}", {}, Authorization=f"Bearer {key}")
     with caught.value as error:
         assert error.code == status
@@ -120,9 +117,7 @@ def test_events_are_sent_as_they_are_and_a_failing_stream_says_so_in_its_middle(
             raw_chat(server)
         caught.value.close()
     assert end == ""
-    assert f"{failed}\n\n" == event(
-        {"error": {"message": "a scripted fault", "type": "server_error", "code": 503}}
-    )
+    assert f"{failed}\n\n" == event({"error": {"message": "a scripted fault", "type": "server_error", "code": 503}})
     assert len(begun) > 1
 
 

@@ -98,9 +98,7 @@ def test_what_the_log_says_takes_the_same_values_in_german() -> None:
         ({}, "en"),
     ],
 )
-def test_the_locale_is_the_default(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], language: str
-) -> None:
+def test_the_locale_is_the_default(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], language: str) -> None:
     for name in ("LANG", "LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -115,9 +113,7 @@ def test_check_speaks_the_readers_language(terminal: Terminal, tmp_path: Path) -
     run = terminal("check", "text.md", SYNOPSIS_LANG="en")
     assert "hook: The form portrait ends open: put a question into the last sentences." in run.out
     (finding,) = [
-        each
-        for each in json.loads(terminal("check", "text.md", "--json").out)["findings"]
-        if not each["passed"]
+        each for each in json.loads(terminal("check", "text.md", "--json").out)["findings"] if not each["passed"]
     ]
     assert finding["message"] == "The form portrait ends open"
     assert finding["hint"] == "put a question into the last sentences."

@@ -128,9 +128,7 @@ def test_an_unpriced_row_has_no_cost_and_one_that_cost_nothing_has_zero() -> Non
 
 def test_a_failed_row_counts_in_passes_and_attempts_alone() -> None:
     case = CASES[0]
-    failed = row_of(case, case.reference).model_copy(
-        update={"outcome": "failed", "attempts": (), "best": None}
-    )
+    failed = row_of(case, case.reference).model_copy(update={"outcome": "failed", "attempts": (), "best": None})
     found = score(failed, case, references()).scores
     assert {name: value for name, value in found.items() if value is not None} == {
         "passed_first": 0.0,
@@ -223,9 +221,7 @@ def test_facts_are_recalled_by_another_text_of_the_story_and_not_by_other_storie
 def test_another_story_with_the_names_of_the_case_tells_few_facts() -> None:
     found = []
     for case in CASES:
-        people = list(
-            dict.fromkeys((*case.brief.characters, *(person.name for person in case.reference.characters)))
-        )
+        people = list(dict.fromkeys((*case.brief.characters, *(person.name for person in case.reference.characters))))
         for text in good_texts():
             if text.brief.form == case.brief.form:
                 own = [person.name for person in text.synopsis.characters]
@@ -269,9 +265,7 @@ def test_the_ending_differs_once_the_last_question_is_answered_or_a_question_is_
 
 
 def test_delta_is_smaller_for_texts_of_the_form_than_for_plain_or_clipped_ones() -> None:
-    plain = (
-        "Der Arzt geht in das Zimmer. Er sieht die Frau. Die Frau ist krank und der Mann ist es auch. " * 12
-    )
+    plain = "Der Arzt geht in das Zimmer. Er sieht die Frau. Die Frau ist krank und der Mann ist es auch. " * 12
     for form in FORMS:
         case = next(case for case in CASES if case.brief.form == form)
         own = [text.synopsis for text in good_texts() if text.brief.form == form]

@@ -82,9 +82,7 @@ async def test_a_wait_is_logged_with_its_length(caplog: pytest.LogCaptureFixture
     caplog.set_level("INFO", logger="synopsis_writer")
     paced = RateLimitedClient(ScriptedClient(["ja"] * 3), 30, None)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(
-            asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(3))), 0.1
-        )
+        await asyncio.wait_for(asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(3))), 0.1)
     # the first is asked at once; the second and third wait for their turns, two seconds apart
     assert caplog.messages == ["--rpm is reached; asking in 2.0 s", "--rpm is reached; asking in 4.0 s"]
 
@@ -94,9 +92,7 @@ class Busy(ScriptedClient):
 
     running = most = 0
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits) -> Answer:
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(0.01)
@@ -112,9 +108,7 @@ async def test_no_more_calls_run_at_once_than_may() -> None:
 
 
 @on_a_jumping_loop
-async def test_the_first_request_says_how_long_its_own_tokens_take(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_the_first_request_says_how_long_its_own_tokens_take(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="synopsis_writer")
     tokens = estimate_tokens(MESSAGES, None) + 100
     paced = RateLimitedClient(ScriptedClient(["ja"]), None, 60 * tokens / 10)

@@ -77,9 +77,7 @@ def text(**fields: Any) -> dict[str, Any]:
         ("DELETE", "/api/journal/d-abcd", {"x-synopsis-token": "wrong"}),
     ],
 )
-def test_only_the_page_itself_may_ask(
-    browser: Browser, method: str, path: str, changes: dict[str, str]
-) -> None:
+def test_only_the_page_itself_may_ask(browser: Browser, method: str, path: str, changes: dict[str, str]) -> None:
     port = browser.origin.rpartition(":")[2]
     changed = {name: value.replace("{port}", port) for name, value in changes.items()}
     if "cookie" not in changed:
@@ -345,12 +343,7 @@ def test_a_release_cannot_be_brought_along(browser: Browser, texts: Path) -> Non
 def test_findings_come_in_the_language_of_the_page(browser: Browser) -> None:
     said = [
         browser.of(browser.ask("POST", "/api/check", text(), headers={**browser.headers, **more}))
-        for more in (
-            {},
-            {"Accept-Language": "de-AT,en"},
-            {"Accept-Language": "en"},
-            {"Accept-Language": "fr"},
-        )
+        for more in ({}, {"Accept-Language": "de-AT,en"}, {"Accept-Language": "en"}, {"Accept-Language": "fr"})
     ]
     english, german, *again = (json.dumps(each["findings"], ensure_ascii=False) for each in said)
     assert ("Der Text hat" in german, "The text has" in english) == (True, True)

@@ -109,9 +109,7 @@ def clean(page: Any) -> None:
 
 
 def field(page: Any, name: str) -> Any:
-    first, *others = (
-        page.get_by_role(role, name=name, exact=True) for role in ("textbox", "combobox", "searchbox")
-    )
+    first, *others = (page.get_by_role(role, name=name, exact=True) for role in ("textbox", "combobox", "searchbox"))
     for other in others:
         first = first.or_(other)
     return first
@@ -293,9 +291,7 @@ def test_one_paragraph_is_revised(text: Any, model: Model, saved: Path) -> None:
     expect(text.locator("#kept")).to_have_text("accepted")
     assert THIRD in read_document(saved).text
     text.keyboard.press("Control+z")
-    assert paragraphs(text)[2] == GOOD.synopsis.paragraphs[2].text, (
-        "the model's change is undone as any other"
-    )
+    assert paragraphs(text)[2] == GOOD.synopsis.paragraphs[2].text, "the model's change is undone as any other"
 
 
 def revise_in_variants(page: Any, model: Model) -> Any:
@@ -317,9 +313,7 @@ def test_one_of_two_variants_is_taken_by_its_key(text: Any, model: Model) -> Non
 
 def test_a_single_paragraph_of_a_variant_is_taken(text: Any, model: Model) -> None:
     dialog = revise_in_variants(text, model)
-    place = next(
-        n for n, each in enumerate(OTHER["paragraphs"], 1) if "Unter der Lampe wartet" in each["text"]
-    )
+    place = next(n for n, each in enumerate(OTHER["paragraphs"], 1) if "Unter der Lampe wartet" in each["text"])
     dialog.get_by_role("button", name=f"Take paragraph {place}").last.click()
     dialog.get_by_role("button", name="Leave as is").click()
     expect(text.locator("#kept")).to_have_text("accepted")
@@ -410,13 +404,9 @@ def test_a_failed_export_says_why_on_the_page(text: Any, saved: Path) -> None:
 
 def test_a_file_that_is_no_text_is_refused_in_one_line(page: Any) -> None:
     page.refusals.add("400")
-    page.locator("#file").set_input_files(
-        {"name": "bild.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n"}
-    )
+    page.locator("#file").set_input_files({"name": "bild.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n"})
     notice(page, "bild.png")
-    page.locator("#file").set_input_files(
-        {"name": "a.txt", "mimeType": "text/plain", "buffer": b"a" * 2_000_001}
-    )
+    page.locator("#file").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"a" * 2_000_001})
     notice(page, "a.txt")
 
 
@@ -445,9 +435,7 @@ def test_texts_are_found_by_words_people_and_state(page: Any, served: Served, sa
     expect(page.locator("#library")).to_have_text("No text fits.")
 
 
-def test_a_server_that_is_killed_costs_no_word(
-    chromium: Any, tmp_path: Path, languages: Path, model: Model
-) -> None:
+def test_a_server_that_is_killed_costs_no_word(chromium: Any, tmp_path: Path, languages: Path, model: Model) -> None:
     served = Served(tmp_path, environment_of(tmp_path, model, languages)).start()
     with opened(chromium, served.address) as page:
         page.refusals |= {"CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE", "403"}
@@ -553,9 +541,7 @@ def test_the_focus_is_seen_on_every_stop(text: Any) -> None:
     assert len(seen) > 25
 
 
-@pytest.mark.parametrize(
-    "width", [320, *(pytest.param(each, marks=pytest.mark.slow) for each in (360, 1920))]
-)
+@pytest.mark.parametrize("width", [320, *(pytest.param(each, marks=pytest.mark.slow) for each in (360, 1920))])
 def test_nothing_is_wider_than_the_window(chromium: Any, served: Served, saved: Path, width: int) -> None:
     assert saved.exists()
     with opened(chromium, served.address, viewport={"width": width, "height": 740}) as page:
@@ -614,12 +600,8 @@ def test_a_file_that_changed_on_disk_asks(text: Any, saved: Path, choice: str) -
 
 
 def test_an_open_text_that_changes_on_disk_is_noticed_by_itself(text: Any, saved: Path) -> None:
-    saved.write_text(
-        saved.read_text(encoding="utf-8").replace("Elf Ohrmarken", "Zwölf Ohrmarken"), encoding="utf-8"
-    )
-    notice(text, "The file was changed elsewhere meanwhile.").get_by_role(
-        "button", name="Take theirs"
-    ).click()
+    saved.write_text(saved.read_text(encoding="utf-8").replace("Elf Ohrmarken", "Zwölf Ohrmarken"), encoding="utf-8")
+    notice(text, "The file was changed elsewhere meanwhile.").get_by_role("button", name="Take theirs").click()
     expect(text.locator("#body")).to_contain_text("Zwölf Ohrmarken")
     expect(text.locator("#kept")).to_have_text("draft")
 
@@ -697,9 +679,7 @@ def test_hostile_text_is_text(page: Any, served: Served) -> None:
 def test_without_a_model_the_page_names_three_ways_and_checks_all_the_same(
     chromium: Any, tmp_path: Path, languages: Path
 ) -> None:
-    served = Served(
-        tmp_path, environment_of(tmp_path, None, languages, SYNOPSIS_MODEL="none-such.gguf")
-    ).start()
+    served = Served(tmp_path, environment_of(tmp_path, None, languages, SYNOPSIS_MODEL="none-such.gguf")).start()
     served.put(PATH, FILE)
     try:
         with opened(chromium, served.address) as page:
@@ -788,9 +768,7 @@ def test_a_batchs_folder_opens_as_a_list_to_work_through(page: Any, served: Serv
     briefs = served.folder / "briefs.csv"
     briefs.write_text(f"show;theme;form\nRote Rosen;{GOOD.brief.theme};portrait\n", encoding="utf-8")
     command = [COMMAND, "batch", "run", "briefs.csv", "--out", "stapel", "--house", "haus"]
-    done = subprocess.run(
-        command, cwd=served.folder, env=served.environment, check=False, capture_output=True
-    )
+    done = subprocess.run(command, cwd=served.folder, env=served.environment, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     part(page, "texts")
     page.get_by_text("Folder of a batch or an eval").click()

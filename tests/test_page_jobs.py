@@ -75,9 +75,7 @@ def written(browser: Browser) -> dict[str, Any]:
     return saved
 
 
-def test_a_text_grows_is_repaired_accepted_and_saved(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_text_grows_is_repaired_accepted_and_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "synopsis_writer")
     with page(tmp_path, Reply(CLOSED, pause=SLOW), Reply(ANSWER, pause=SLOW)) as (browser, _):
         told = events(browser, browser.post("/api/write", {"brief": BRIEF})["job"])
@@ -273,9 +271,7 @@ def test_two_texts_are_compared_word_by_word(tmp_path: Path) -> None:
     with page(tmp_path) as (browser, _):
         given = {"old": ["Er geht heim."], "new": ["Er fährt <b> heim."]}
         (parts,) = browser.post("/api/diff", given)["pieces"]
-        joined = {
-            kind: "".join(part["text"] for part in parts if part["kind"] != kind) for kind in ("out", "in")
-        }
+        joined = {kind: "".join(part["text"] for part in parts if part["kind"] != kind) for kind in ("out", "in")}
         assert joined == {"out": "Er fährt <b> heim.", "in": "Er geht heim."}
         assert browser.ask("POST", "/api/diff", {"old": ["x" * 60_000], "new": [""]}).status_code == 400
 
@@ -291,9 +287,7 @@ def test_a_story_is_told_in_other_lengths_beside_it(tmp_path: Path) -> None:
         assert browser.post("/api/texts", text)["id"] == NAME.replace(".md", "-teaser.md")
 
 
-def test_a_batch_is_a_list_to_work_through(
-    tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_is_a_list_to_work_through(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "id,show,theme,form\na,Rote Rosen,Ein Hund,portrait\n"
     (tmp_path / "briefs.csv").write_text(rows, encoding="utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:
@@ -444,12 +438,7 @@ def test_a_house_that_cannot_be_read_is_one_line(terminal: Terminal) -> None:
     assert (run.code, run.err) == (2, "synopsis: none: no such folder: name one that holds a house.yaml\n")
 
 
-def test_without_the_extra_one_line_says_how_to_install_it(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_extra_one_line_says_how_to_install_it(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synopsis_writer.cli.page.find_spec", lambda _: None)
     run = terminal("page")
-    assert (run.code, run.err) == (
-        2,
-        "synopsis: the page needs an extra: pip install 'synopsis-writer[page]'\n",
-    )
+    assert (run.code, run.err) == (2, "synopsis: the page needs an extra: pip install 'synopsis-writer[page]'\n")

@@ -26,9 +26,7 @@ def test_a_core_dependency_needs_no_compiler_on_the_promised_systems(row: dict[s
 def test_the_table_has_what_is_declared_at_the_tested_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [text for extra in project["optional-dependencies"].values() for text in extra]
-    declared = {
-        canonicalize_name(re.split(r"[<>=]", text)[0]) for text in [*project["dependencies"], *extras]
-    }
+    declared = {canonicalize_name(re.split(r"[<>=]", text)[0]) for text in [*project["dependencies"], *extras]}
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]
     versions = {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
     listed = {row["name"]: row["version"] for row in ROWS}

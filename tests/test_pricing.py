@@ -37,9 +37,7 @@ def table(folder: Path, content: str) -> PriceTable:
 
 def listed(model: str, usage: Usage, provider: str = "openai") -> Cost:
     tokens = genai_prices.Usage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cache_read_tokens=usage.cached_tokens,
+        input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cache_read_tokens=usage.cached_tokens
     )
     return Cost(genai_prices.calc_price(tokens, model, provider_id=provider).total_price, "USD")
 
@@ -141,9 +139,7 @@ def test_the_longest_name_in_the_table_wins(tmp_path: Path, model: str, amount: 
 
 def test_the_table_overrides_list_prices_under_either_name(tmp_path: Path) -> None:
     own = table(tmp_path, f'[models."{MINI}"]\ninput = 1\noutput = 1\n')
-    assert HostedPricer(MINI, None, own).cost(Usage(500_000, 500_000), f"{MINI}-2026-03-17") == Cost(
-        Decimal(1), "USD"
-    )
+    assert HostedPricer(MINI, None, own).cost(Usage(500_000, 500_000), f"{MINI}-2026-03-17") == Cost(Decimal(1), "USD")
 
 
 def test_list_prices_are_converted_or_unpriced_without_a_rate(tmp_path: Path) -> None:
@@ -164,10 +160,7 @@ def test_list_prices_are_converted_or_unpriced_without_a_rate(tmp_path: Path) ->
         ("[models.m]\ninput = -1\noutput = 1", "models.m.input: input should be greater than or equal to 0"),
         ("[models.m]\ninput = nan\noutput = 1", "a number is too long, or not finite"),
         ("[models.m]\ninput = true\noutput = 1", "models.m.input: "),
-        (
-            "[models.m]\ninput = 1\ncached = 2\noutput = 1",
-            "cached tokens for 2 cost more than fresh ones for 1",
-        ),
+        ("[models.m]\ninput = 1\ncached = 2\noutput = 1", "cached tokens for 2 cost more than fresh ones for 1"),
         ('[models."a*b"]\ninput = 1\noutput = 1', "the * in 'a*b' must be its last letter"),
         ('currency = "Euro"', "currency: "),
         ('currency = "EUR"\nusd = 0', "usd: input should be greater than 0"),

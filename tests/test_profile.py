@@ -16,9 +16,7 @@ from synopsis_writer.settings import folder
 
 
 @given(st.sampled_from(sorted(RULES)), st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_learnt_limits_contain_the_middle_of_the_values_and_keep_to_the_rules(
-    name: str, values: list[float]
-) -> None:
+def test_learnt_limits_contain_the_middle_of_the_values_and_keep_to_the_rules(name: str, values: list[float]) -> None:
     rule = RULES[name]
     most = min(rule.most, 100)
     scaled = [value * most for value in values]
@@ -32,10 +30,7 @@ def test_learnt_limits_contain_the_middle_of_the_values_and_keep_to_the_rules(
 
 def test_one_odd_text_moves_no_limit() -> None:
     usual, built_in = [300.0 + n for n in range(60)], (200, 600)
-    assert (
-        shrunk_limits("words", [*usual, 1900.0], built_in)[1]
-        < shrunk_limits("words", usual, built_in)[1] + 20
-    )
+    assert shrunk_limits("words", [*usual, 1900.0], built_in)[1] < shrunk_limits("words", usual, built_in)[1] + 20
 
 
 def test_calibration_learns_from_a_folder_and_reads_back(tmp_path: Path) -> None:
@@ -54,9 +49,7 @@ def test_calibration_learns_from_a_folder_and_reads_back(tmp_path: Path) -> None
 
 
 def test_forms_without_a_text_keep_the_houses_limits(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text(
-        "Sie geht. Er bleibt am Ufer und sieht den Schiffen nach.", encoding="utf-8"
-    )
+    (tmp_path / "a.txt").write_text("Sie geht. Er bleibt am Ufer und sieht den Schiffen nach.", encoding="utf-8")
     learnt, counts = calibrate(tmp_path, built_in_house(), "own", "week")
     assert counts == {"week": 1}
     assert learnt.forms["teaser"] == built_in_house().forms["teaser"]

@@ -51,9 +51,7 @@ def test_a_pipe_gets_a_plain_line_every_ten_seconds(clock: Clock, capsys: pytest
             add(progress)
         printed = capsys.readouterr().err.splitlines()
     assert printed[0] == (
-        "20 of 100 rows; 10 accepted; 60.0 a minute; 1500 tokens; unpriced; about 80 s left".replace(
-            "80 s", "1 min"
-        )
+        "20 of 100 rows; 10 accepted; 60.0 a minute; 1500 tokens; unpriced; about 80 s left".replace("80 s", "1 min")
     )
     assert len(printed) == 3
 

@@ -95,9 +95,7 @@ def test_an_answer_that_obeys_an_attack_changes_no_path(attack: str, tmp_path: P
 def test_a_typed_show_name_is_data_in_the_system_turn(name: str) -> None:
     brief = make_brief(show=name, theme="Ein Fest")
     system = PROMPTS.synopsis(brief, generic_show(name), [], None).messages[0].content
-    line = next(
-        line for line in system.split("\n") if line and system.split("# Die Serie\n")[1].startswith(line)
-    )
+    line = next(line for line in system.split("\n") if line and system.split("# Die Serie\n")[1].startswith(line))
     assert not set("<>[]{}|`") & set(line)
 
 
@@ -115,19 +113,11 @@ def test_only_the_last_turn_differs_between_two_themes() -> None:
     assert show is not None
     examples = [example for example in POOL.examples if example.brief.show == show.name][:2]
     one, two = (
-        PROMPTS.synopsis(make_brief(show=show.name, theme=theme), show, examples, None)
-        for theme in ("Eis", "Wasser")
+        PROMPTS.synopsis(make_brief(show=show.name, theme=theme), show, examples, None) for theme in ("Eis", "Wasser")
     )
     assert one.messages[:-1] == two.messages[:-1]
     assert one.hash == two.hash
-    assert [message.role for message in one.messages] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-        "assistant",
-        "user",
-    ]
+    assert [message.role for message in one.messages] == ["system", "user", "assistant", "user", "assistant", "user"]
 
 
 def test_a_repair_never_grows() -> None:

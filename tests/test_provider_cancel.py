@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    RequestRefusedError,
-)
+from synopsis_writer.errors import ConnectionFailedError, RequestRefusedError
 from synopsis_writer.provider.batch import cancel_batch
 from tests.support.house import KEY, QUICK, House, good, row_of, told
 from tests.support.loopback import Fault, Reply, Request

@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    RequestRefusedError,
-)
+from synopsis_writer.errors import ConnectionFailedError, RequestRefusedError
 from synopsis_writer.result import RowResult
 from tests.support.forked import Forked
 from tests.support.house import FETCH, KEY, QUICK, SUBMIT, House, good, is_repair, row_of, told
@@ -178,11 +175,7 @@ def test_a_kill_at_any_call_saves_each_row_once_and_pays_each_shard_once(
         return Reply(CLOSED if row_of(body) == 1 and not is_repair(body) else ANSWER)
 
     with BatchServer(answer, seen=seen) as server:
-        environment: dict[str, str] = {
-            "OPENAI_BASE_URL": server.base_url,
-            **KEY,
-            "SYNOPSIS_CACHE": str(house.cache),
-        }
+        environment: dict[str, str] = {"OPENAI_BASE_URL": server.base_url, **KEY, "SYNOPSIS_CACHE": str(house.cache)}
         if command is FETCH:
             house.submit(server)
         process = Forked[bytes](

@@ -9,11 +9,7 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    RequestRefusedError,
-    SettingsError,
-)
+from synopsis_writer.errors import ConnectionFailedError, RequestRefusedError, SettingsError
 from synopsis_writer.provider.api import read_result
 from tests.support.house import FETCH, KEY, QUICK, SUBMIT, House, good, lines, row_of, told
 from tests.support.loopback import Fault, Reply
@@ -74,9 +70,7 @@ def test_a_rejected_request_fails_its_row_and_a_transient_error_does_not(house: 
         house.submit(server)
         assert told(house.fetch(server)) == (1, 0, 1, 2)
     assert house.statuses == ["accepted", "failed", "pending", "pending"]
-    assert house.ask("SELECT reason FROM rows WHERE status = 'failed'") == [
-        ("the provider answered 400: too long",)
-    ]
+    assert house.ask("SELECT reason FROM rows WHERE status = 'failed'") == [("the provider answered 400: too long",)]
 
 
 def test_a_body_that_is_not_an_answer_is_paid_anyway(house: House) -> None:
@@ -99,9 +93,7 @@ def test_lines_of_no_row_are_reported_and_ignored_and_the_first_result_stays(hou
         server.end(batch, "completed")
         first = json.loads(batch.output[0])
         again = {**first, "response": {"status_code": 200, "body": Reply(CLOSED).as_data("m")}}
-        strange = [
-            {**first, "custom_id": name} for name in ("x", None, "0" * 16 + "-1-1", first["custom_id"] + "9")
-        ]
+        strange = [{**first, "custom_id": name} for name in ("x", None, "0" * 16 + "-1-1", first["custom_id"] + "9")]
         content = [*batch.output, json.dumps(again), *map(json.dumps, strange), '{"custom_id', "", "[]"]
         server.files["batch_1_output"] = "\n".join(line.strip() for line in content).encode()
         assert told(house.fetch(server)) == (2, 0, 0, 0)
@@ -180,9 +172,7 @@ def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_answers_that_the_provider_counts_but_does_not_deliver_are_waited_for(
-    house: House, kept: int
-) -> None:
+def test_answers_that_the_provider_counts_but_does_not_deliver_are_waited_for(house: House, kept: int) -> None:
     house.briefs(3)
     with BatchServer(good) as server:
         house.submit(server)
@@ -223,9 +213,7 @@ def test_a_missing_batch_or_file_does_not_keep_others_from_being_read(house: Hou
             server.end(batch, "completed")
         del server.files["batch_2_output"]
         del server.batches[0]
-        with pytest.raises(
-            RequestRefusedError, match=r"does not know 'batch_1' of shard 1.*cancel --forget 1"
-        ):
+        with pytest.raises(RequestRefusedError, match=r"does not know 'batch_1' of shard 1.*cancel --forget 1"):
             house.fetch(server, wait=wait)
         assert house.statuses == ["pending"] * 4 + ["accepted"] * 2
         assert any("does not know 'batch_2_output' of shard 2" in line for line in house.messages)
@@ -309,13 +297,11 @@ def test_rows_that_nobody_works_on_after_waiting_are_an_error(house: House) -> N
     house.briefs(2)
     with BatchServer(lambda body: Reply(ANSWER) if row_of(body) else Fault(429)) as server:
         house.submit(server)
-        run = Terminal(house.folder)(
-            "batch", *FETCH, "--wait", server=server, SYNOPSIS_CACHE=str(house.cache)
-        )
-    assert (
-        run.code,
-        run.err.splitlines()[-1].endswith("nobody works on 1 pending row: submit the batch again"),
-    ) == (3, True)
+        run = Terminal(house.folder)("batch", *FETCH, "--wait", server=server, SYNOPSIS_CACHE=str(house.cache))
+    assert (run.code, run.err.splitlines()[-1].endswith("nobody works on 1 pending row: submit the batch again")) == (
+        3,
+        True,
+    )
 
 
 def test_no_file_of_a_shard_that_is_done_with_stays(house: House) -> None:
@@ -410,9 +396,7 @@ def test_the_same_files_run_elsewhere_and_are_read_back(house: House) -> None:
     done = terminal(*fetch, "out.jsonl", **cache)
     assert done.code == 3, done.err
     assert house.statuses == ["accepted", "pending", "failed", "pending"]
-    assert house.ask("SELECT reason FROM rows WHERE status = 'failed'") == [
-        ("the provider answered 400: bad prompt",)
-    ]
+    assert house.ask("SELECT reason FROM rows WHERE status = 'failed'") == [("the provider answered 400: bad prompt",)]
     path.unlink()
     again = terminal("batch", *SUBMIT, "--to-files", "files", **cache)
     assert "2 requests" in again.err

@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.batch.store import archive
-from synopsis_writer.errors import (
-    FileError,
-    RequestRefusedError,
-    UnavailableError,
-)
+from synopsis_writer.errors import FileError, RequestRefusedError, UnavailableError
 from synopsis_writer.provider.batch import submit_batch
 from tests.support.house import KEY, QUICK, House, good, is_repair, lines, row_of, told
 from tests.support.loopback import Fault, Reply
@@ -34,14 +30,7 @@ def test_what_the_gate_refuses_is_sent_again_with_the_reasons(house: House) -> N
         assert all(line["body"]["messages"][-2]["content"] == CLOSED for line in asked)
         assert all("hook" in line["body"]["messages"][-1]["content"] for line in asked)
         assert told(house.fetch(server)) == (4, 0, 0, 0)
-    assert house.answers == [
-        ("row: 0", 1),
-        ("row: 1", 1),
-        ("row: 1", 2),
-        ("row: 2", 1),
-        ("row: 3", 1),
-        ("row: 3", 2),
-    ]
+    assert house.answers == [("row: 0", 1), ("row: 1", 1), ("row: 1", 2), ("row: 2", 1), ("row: 3", 1), ("row: 3", 2)]
     assert house.ask("SELECT sum(prompt_tokens), sum(completion_tokens) FROM rows") == [(600, 300)]
 
 
@@ -50,9 +39,7 @@ def test_a_row_that_is_refused_at_every_attempt_stays_refused(house: House) -> N
     with BatchServer(lambda _: Reply(CLOSED)) as server:
         house.submit(server)
         assert told(house.fetch(server, wait=True)) == (0, 1, 0, 0)
-        assert [line["custom_id"].rpartition("-")[2] for n in range(3) for line in lines(server, n)] == list(
-            "123"
-        )
+        assert [line["custom_id"].rpartition("-")[2] for n in range(3) for line in lines(server, n)] == list("123")
         assert told(house.fetch(server)) == (0, 1, 0, 0)
         assert house.messages[-1] == "no row is at a provider, and none waits to be repaired"
         house.submit(server, order={"retry": ("refused",)})
@@ -62,8 +49,7 @@ def test_a_row_that_is_refused_at_every_attempt_stays_refused(house: House) -> N
 def test_few_rows_are_repaired_by_live_calls_when_all_others_are_in(house: House) -> None:
     house.briefs(3)
     with BatchServer(
-        lambda body: Reply(ANSWER if is_repair(body) or row_of(body) else CLOSED),
-        ends=("completed", "in_progress"),
+        lambda body: Reply(ANSWER if is_repair(body) or row_of(body) else CLOSED), ends=("completed", "in_progress")
     ) as server:
         house.submit(server, replace(QUICK, requests=2))
         assert told(house.fetch(server, live_below=1)) == (1, 0, 0, 2)
@@ -139,18 +125,12 @@ def test_a_row_that_is_made_again_is_repaired_from_its_newest_answer(house: Hous
         house.fetch(server, wait=True, live_below=live_below)
     repaired = [body["messages"][-2]["content"] for body in made if is_repair(body)]
     assert repaired == [titled(place) for place in (1, 2, 4, 5)]
-    assert [number for _, number in house.ask("SELECT row, number FROM answers ORDER BY rowid")] == [
-        1,
-        2,
-        3,
-    ] * 2
+    assert [number for _, number in house.ask("SELECT row, number FROM answers ORDER BY rowid")] == [1, 2, 3] * 2
 
 
 def test_a_live_fault_for_good_loses_no_paid_answer(house: House) -> None:
     house.briefs(1)
-    with BatchServer(
-        lambda _: Reply(CLOSED), faults={"POST /chat/completions": [None, Fault(401)]}
-    ) as server:
+    with BatchServer(lambda _: Reply(CLOSED), faults={"POST /chat/completions": [None, Fault(401)]}) as server:
         house.submit(server)
         with pytest.raises(RequestRefusedError):
             house.fetch(server, live_below=20)
@@ -187,9 +167,7 @@ def test_repairs_stay_whole_while_the_queue_is_full(house: House) -> None:
     house.briefs(2)
     problems = [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "line": None}]
     ends = ("completed", *["failed"] * 4, "completed")
-    with BatchServer(
-        lambda body: Reply(ANSWER if is_repair(body) else CLOSED), ends=ends, problems=problems
-    ) as server:
+    with BatchServer(lambda body: Reply(ANSWER if is_repair(body) else CLOSED), ends=ends, problems=problems) as server:
         house.submit(server)
         house.fetch(server)
         house.fetch(server)
@@ -216,8 +194,7 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_are(house: House) ->
     house.briefs(3)
     files = house.folder / "files"
     with BatchServer(
-        lambda body: Reply(ANSWER if is_repair(body) or row_of(body) else CLOSED),
-        ends=("completed", "in_progress"),
+        lambda body: Reply(ANSWER if is_repair(body) or row_of(body) else CLOSED), ends=("completed", "in_progress")
     ) as server:
         house.submit(server, order={"limit": 1})
         house.fetch(server)
@@ -228,13 +205,7 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_are(house: House) ->
         work = submit_batch(house.order(), house.settings(server), KEY, to_folder=files, limits=QUICK)
         asyncio.run(work)
         house.cancel(server)
-        work = submit_batch(
-            house.order(limit=2),
-            house.settings(server),
-            KEY,
-            to_folder=files,
-            limits=QUICK,
-        )
+        work = submit_batch(house.order(limit=2), house.settings(server), KEY, to_folder=files, limits=QUICK)
         asyncio.run(work)
         with pytest.raises(FileError, match="is in files"):
             archive(house.out)

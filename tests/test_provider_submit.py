@@ -9,13 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from synopsis_writer.batch.store import archive
-from synopsis_writer.errors import (
-    BudgetSpentError,
-    FileError,
-    ModelError,
-    RequestRefusedError,
-    SettingsError,
-)
+from synopsis_writer.errors import BudgetSpentError, FileError, ModelError, RequestRefusedError, SettingsError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
 from synopsis_writer.provider.batch import cancel_batch, submit_batch
@@ -39,11 +33,7 @@ def test_a_request_is_what_a_live_call_sends(house: House) -> None:
         live.run(server)
         assert asked["body"] == server.chats[0].body
     key = server.batches[0].metadata["synopsis_shard"]
-    assert (asked["custom_id"], asked["method"], asked["url"]) == (
-        f"{key}-1-1",
-        "POST",
-        "/v1/chat/completions",
-    )
+    assert (asked["custom_id"], asked["method"], asked["url"]) == (f"{key}-1-1", "POST", "/v1/chat/completions")
     create = next(request for request in server.requests if request.path == "/v1/batches")
     assert create.body["completion_window"] == "24h"
 
@@ -147,9 +137,7 @@ def test_other_examples_than_the_first_draft_was_shown_are_refused(house: House)
     house.briefs(1)
     with BatchServer(good) as server:
         house.submit(server)
-        with pytest.raises(
-            FileError, match="examples changed from the house's, 7000 tokens to the house's, 500"
-        ):
+        with pytest.raises(FileError, match="examples changed from the house's, 7000 tokens to the house's, 500"):
             house.fetch(server, settings={"example_tokens": 500})
 
 
@@ -184,9 +172,7 @@ def test_a_batch_costs_what_the_providers_list_says_and_half_of_the_users_table_
     assert batch == Cost(live.amount / 2, "USD")
     own = PriceTable(models={"m": Rate(input=Decimal(2), output=Decimal(4))})
     assert HostedPricer("m", "http://x/v1", own, is_batch=True).cost(usage) == Cost(Decimal("2.4"), "USD")
-    (house.folder / "prices.toml").write_text(
-        "batch = 0.5\n[models.m]\ninput = 2\noutput = 4\n", encoding="utf-8"
-    )
+    (house.folder / "prices.toml").write_text("batch = 0.5\n[models.m]\ninput = 2\noutput = 4\n", encoding="utf-8")
     house.briefs(1)
     with BatchServer(lambda _: Reply(ANSWER, prompt_tokens=1_000_000, completion_tokens=100_000)) as server:
         prices: dict[str, Any] = {"prices": house.folder / "prices.toml"}
@@ -199,10 +185,7 @@ def test_a_live_run_leaves_what_is_at_the_provider(house: House) -> None:
     with BatchServer(good) as server:
         house.submit(server, order={"limit": 2})
         assert told(house.run(server)) == (2, 0, 0, 2)
-        assert (
-            house.messages[-1]
-            == f"2 rows are at a provider, and left to it: synopsis batch fetch {house.out}"
-        )
+        assert house.messages[-1] == f"2 rows are at a provider, and left to it: synopsis batch fetch {house.out}"
         assert len(server.chats) == 2
         assert told(house.run(server)) == (2, 0, 0, 2)
         assert told(house.fetch(server)) == (4, 0, 0, 0)
@@ -254,20 +237,14 @@ def test_status_lists_the_shards(house: House) -> None:
     terminal = Terminal(house.folder)
     with BatchServer(good, ends=("in_progress",)) as server:
         sent = terminal("batch", *SUBMIT, server=server, SYNOPSIS_CACHE=str(house.cache))
-        assert (sent.code, sent.err) == (
-            0,
-            f"shard 1: 2 requests in batch batch_1 at {server.base_url[7:-3]}\n",
-        )
+        assert (sent.code, sent.err) == (0, f"shard 1: 2 requests in batch batch_1 at {server.base_url[7:-3]}\n")
         told_ = terminal("batch", "status", "out").out
         assert f"shard 1: 2 requests in batch batch_1 at {server.base_url[7:-3]}: validating, 0 done" in told_
         assert "; ends 2023-11-15T22:13+00:00 at the latest" in told_
         shard = json.loads(terminal("batch", "status", "out", "--json").out)["shards"][0]
         assert (shard["batch"], shard["requests"], shard["status"]) == ("batch_1", 2, "validating")
         assert terminal("batch", "cancel", "out", server=server).code == 0
-        assert (
-            terminal("batch", "fetch", "out", "--quiet", server=server, SYNOPSIS_CACHE=str(house.cache)).err
-            == ""
-        )
+        assert terminal("batch", "fetch", "out", "--quiet", server=server, SYNOPSIS_CACHE=str(house.cache)).err == ""
 
 
 class Watched(Spent):
@@ -343,9 +320,7 @@ def test_a_batch_that_was_made_is_recorded_whatever_its_answer_looks_like(house:
 
 
 @pytest.mark.parametrize("body", [{"id": None}, {"id": ""}, {"id": ["x"]}])
-def test_a_batch_whose_answer_names_none_is_looked_for_and_not_made_twice(
-    house: House, body: dict[str, Any]
-) -> None:
+def test_a_batch_whose_answer_names_none_is_looked_for_and_not_made_twice(house: House, body: dict[str, Any]) -> None:
     house.briefs(1)
     with BatchServer(good) as server:
         server.odd = body
@@ -360,9 +335,7 @@ def test_a_batch_whose_answer_names_none_is_looked_for_and_not_made_twice(
 def test_request_files_are_their_owners_and_not_written_through_a_link(house: House) -> None:
     house.briefs(1)
     with BatchServer(good) as server:
-        asyncio.run(
-            submit_batch(house.order(), house.settings(server), KEY, to_folder=house.folder / "files")
-        )
+        asyncio.run(submit_batch(house.order(), house.settings(server), KEY, to_folder=house.folder / "files"))
         [path] = (house.folder / "files").iterdir()
         assert path.stat().st_mode & 0o777 == 0o600
         other = replace(house, folder=house.folder / "other")

@@ -53,9 +53,7 @@ FIRST = [titled(row_of(case), "Eins") for case in CASES]
 SECOND = [titled(row_of(case, "n"), "Zwei") for case in CASES]
 
 
-def rater(
-    folder: Path, name: str = "Ina", first: Sequence[Row] = FIRST, second: Sequence[Row] = SECOND
-) -> Rater:
+def rater(folder: Path, name: str = "Ina", first: Sequence[Row] = FIRST, second: Sequence[Row] = SECOND) -> Rater:
     folder.mkdir(exist_ok=True)
     return Rater(folder, name, [(scored(first), scored(second))], CASES)
 
@@ -101,9 +99,7 @@ def test_ratings_are_saved_as_they_come_and_go_on_where_they_ended(tmp_path: Pat
     assert rater(tmp_path, "Ulf").done == 0
 
 
-def test_a_file_cut_short_is_read_up_to_the_cut_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_cut_short_is_read_up_to_the_cut_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rate_all(rater(tmp_path), ["Eins"] * 7)
     path = tmp_path / RATINGS_FILE
     path.write_bytes(path.read_bytes()[:-20])
@@ -153,9 +149,7 @@ def test_a_judge_agrees_where_its_order_of_two_texts_is_that_of_most_raters(tmp_
         (16, 20, "agrees with people in 80% (58% to 92%) of 20 pairs"),
     ],
 )
-def test_a_judge_under_70_percent_is_untrusted_and_says_how_sure_that_is(
-    agreed: int, pairs: int, said: str
-) -> None:
+def test_a_judge_under_70_percent_is_untrusted_and_says_how_sure_that_is(agreed: int, pairs: int, said: str) -> None:
     trust = Trust(wilson_interval(agreed, pairs) if pairs else None)
     assert (str(trust), trust.is_untrusted) == (said, said.startswith("untrusted"))
 
@@ -171,11 +165,7 @@ def many(count: int) -> list[Case]:
         (59, "Zwei", "none is named: people: 59 pairs, 60 are needed"),
         (60, "Zwei", "n · prompts, preferred by people"),
         (60, "Eins", "m · prompts, preferred by people"),
-        (
-            60,
-            "both",
-            "none is named: people: after 60 pairs chance can still explain the difference",
-        ),
+        (60, "both", "none is named: people: after 60 pairs chance can still explain the difference"),
     ],
 )
 def test_a_winner_needs_60_pairs_and_an_interval_without_zero(
@@ -236,11 +226,7 @@ def test_what_has_been_rated_is_printed_without_a_terminal(tmp_path: Path, suite
     assert (refused.code, refused.out, len(refused.err.splitlines())) == (2, "", 1)
     done = Terminal(tmp_path)(*order, "--json")
     data = json.loads(done.out)
-    assert (data["pairs"], data["rated"], data["judge"]["trust"]) == (
-        7,
-        {"Ina": 7},
-        "not checked against people",
-    )
+    assert (data["pairs"], data["rated"], data["judge"]["trust"]) == (7, {"Ina": 7}, "not checked against people")
 
 
 def read_until(main: int, end: bytes, process: subprocess.Popen[bytes]) -> str:

@@ -62,9 +62,7 @@ def test_words_that_a_person_changed_are_the_persons(terminal: Terminal) -> None
     assert exported["digital_source_type"] == "CompositeWithTrainedAlgorithmicMedia"
 
 
-def test_the_share_of_a_text_that_the_log_does_not_know_is_unknown(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_the_share_of_a_text_that_the_log_does_not_know_is_unknown(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "text.md").write_bytes(PATH.read_bytes())
     run = terminal("release", "text.md", "--by", "Eva", "--json")
     assert json.loads(run.out)["release"]["model_share"] is None
@@ -131,9 +129,7 @@ def test_a_released_file_can_be_read_whatever_its_front_matter_has(
     content = PATH.read_text(encoding="utf-8").replace("logline: Nach einem", f"logline: Nach{mark} einem")
     head, _, text = content.partition("storylines:")
     waiver = "waived:\n- {check: spelling, words: [daß], reason: Ein Zitat}\nprompt: {name: synopsis}\n"
-    (tmp_path / "text.md").write_text(
-        f"{head}{waiver}storylines:{text}".replace(" und ", " daß ", 1), "utf-8"
-    )
+    (tmp_path / "text.md").write_text(f"{head}{waiver}storylines:{text}".replace(" und ", " daß ", 1), "utf-8")
     for _ in range(2):
         assert terminal("release", "text.md", "--by", "Eva").code in {0, 1}
     assert "as it was released" in terminal("release", "--verify", "text.md").err
@@ -248,17 +244,11 @@ def test_a_row_of_a_batch_is_released_and_every_export_carries_the_record(termin
 
 def test_a_row_that_was_changed_after_its_release_is_found(terminal: Terminal) -> None:
     text = GOOD.synopsis.text
-    released = {
-        "release": {"by": "Eva", "at": "2026", "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    }
+    released = {"release": {"by": "Eva", "at": "2026", "text_sha256": hashlib.sha256(text.encode()).hexdigest()}}
     with BatchStore(terminal.folder / "all" / "season", {}) as store:
         store.fill([BatchRow(name, place, GOOD.brief) for place, name in enumerate("abc", 1)])
         for name in "abc":
-            store.save(
-                RowResult(
-                    name, "accepted", synopsis=GOOD.synopsis, provenance={} if name == "c" else released
-                )
-            )
+            store.save(RowResult(name, "accepted", synopsis=GOOD.synopsis, provenance={} if name == "c" else released))
         store.execute("UPDATE rows SET synopsis = replace(synopsis, 'Elf', 'Zwölf') WHERE id = 'b'")
     (terminal.folder / "all" / "text.md").write_bytes(PATH.read_bytes())
     for where in ("all", "all/season"):
@@ -276,9 +266,7 @@ def test_a_row_that_was_changed_after_its_release_is_found(terminal: Terminal) -
     ("row", "by", "message"),
     [("b", "Eva", "has no accepted row 'b'"), ("a", " ", "nobody releases it"), ("a", "Eva", "not released")],
 )
-def test_a_row_that_cannot_be_released_stays_as_it_was(
-    terminal: Terminal, row: str, by: str, message: str
-) -> None:
+def test_a_row_that_cannot_be_released_stays_as_it_was(terminal: Terminal, row: str, by: str, message: str) -> None:
     short = GOOD.synopsis.model_copy(update={"paragraphs": GOOD.synopsis.paragraphs[:1]})
     with BatchStore(terminal.folder / "season", {}) as store:
         store.fill([BatchRow("a", 1, GOOD.brief)])

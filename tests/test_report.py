@@ -26,23 +26,11 @@ from synopsis_writer.evals.report import (
     render_report,
 )
 from synopsis_writer.evals.suite import Case
-from tests.browser.run_data import (
-    DEMO,
-    REAL,
-    accepted,
-    info_of,
-    refused,
-    results_of,
-    scored_rows,
-    shapeless,
-    suite,
-)
+from tests.browser.run_data import DEMO, REAL, accepted, info_of, refused, results_of, scored_rows, shapeless, suite
 
 MODELS = (*REAL, DEMO)
 CASES = suite()[:4]
-HOSTILE = (
-    "</title></script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7 * 7 }} javascript:alert(1)"
-)
+HOSTILE = "</title></script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7 * 7 }} javascript:alert(1)"
 
 
 class Elements(HTMLParser):
@@ -120,16 +108,12 @@ def test_the_policy_names_the_very_style_and_script_of_the_page() -> None:
 def test_the_text_of_models_cases_and_errors_is_escaped() -> None:
     brief = CASES[0].brief.model_copy(update={"theme": HOSTILE, "notes": HOSTILE})
     paragraph = CASES[0].reference.paragraphs[0].model_copy(update={"text": HOSTILE})
-    bad = CASES[0].reference.model_copy(
-        update={"title": HOSTILE, "logline": HOSTILE, "paragraphs": (paragraph,)}
-    )
+    bad = CASES[0].reference.model_copy(update={"title": HOSTILE, "logline": HOSTILE, "paragraphs": (paragraph,)})
     case = replace(CASES[0], brief=brief, reference=bad, facts=(HOSTILE,))
     no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
     refusal = {"passed": False, "checks": ("theme",), "problems": (f"theme: {HOSTILE}",)}
     text = accepted(bad).model_copy(update={"spans": ((10, 40),)} | refusal)
-    row = row_of(
-        case, (no_text, text), best=1, outcome="failed", error=HOSTILE, model=HOSTILE, answered="x" + HOSTILE
-    )
+    row = row_of(case, (no_text, text), best=1, outcome="failed", error=HOSTILE, model=HOSTILE, answered="x" + HOSTILE)
     info = replace(info_of([case], [HOSTILE], 1), name=HOSTILE, prompts={"stand": HOSTILE})
     page = page_of([Scored(row, dict.fromkeys(METRICS))], [case], info)
     tags = [tag for tag, _ in Elements(page).tags]
@@ -194,10 +178,7 @@ def test_a_run_without_any_result_still_gives_a_page() -> None:
 def test_a_metric_without_a_value_is_unscored_and_counted() -> None:
     rows = [row_of(CASES[0], [accepted(CASES[0].reference)], best=0, repeat=place) for place in range(3)]
     values = (0.25, None, 0.75)
-    scored = [
-        Scored(row, dict.fromkeys(METRICS) | {"facts": value})
-        for row, value in zip(rows, values, strict=True)
-    ]
+    scored = [Scored(row, dict.fromkeys(METRICS) | {"facts": value}) for row, value in zip(rows, values, strict=True)]
     page = page_of(scored)
     assert "<b>0.50</b>" in page
     assert "1 unscored" in page
@@ -260,9 +241,7 @@ def test_a_verdict_is_shown_only_where_a_comparison_gives_one() -> None:
         ]
         for value in (0.2, 0.9)
     )
-    contest = Comparison(
-        "old", "new", tuple(compare(a, b, name) for name in ("facts", "length_ratio", "cost"))
-    )
+    contest = Comparison("old", "new", tuple(compare(a, b, name) for name in ("facts", "length_ratio", "cost")))
     page = page_of(a, comparisons=[contest])
     verdicts = re.findall(r'</td><td>([^<]*)</td><td class="minor">\d+, \d+, \d+</td>', page)
     assert verdicts == ["better", "for information only", "nothing to compare"]
@@ -283,21 +262,13 @@ def test_three_digits_of_the_largest_figure_are_shown(values: list[float | None]
 
 @pytest.mark.parametrize(
     ("value", "places", "shown"),
-    [
-        (None, 2, "unscored"),
-        (12345.6, 0, "12,346"),
-        (-0.25, 2, "−0.25"),
-        (-0.0001, 2, "0.00"),
-        (0.1, 3, "0.100"),
-    ],
+    [(None, 2, "unscored"), (12345.6, 0, "12,346"), (-0.25, 2, "−0.25"), (-0.0001, 2, "0.00"), (0.1, 3, "0.100")],
 )
 def test_a_number_reads_well(value: float | None, places: int, shown: str) -> None:
     assert format_number(value, places) == shown
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(3.44, "3.4 s"), (320.0, "5 min 20 s"), (7_500.0, "2 h 05 min")]
-)
+@pytest.mark.parametrize(("seconds", "shown"), [(3.44, "3.4 s"), (320.0, "5 min 20 s"), (7_500.0, "2 h 05 min")])
 def test_a_time_reads_well(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
 
@@ -315,9 +286,7 @@ def test_costs_are_summed_per_currency_and_unpriced_rows_are_counted() -> None:
     failed = row_of(CASES[0], amount=Decimal(0))
     assert format_total([failed, row_of(CASES[0])]) == "unpriced"
     assert format_total([row_of(CASES[0], amount=Decimal(0))]) == format_total([]) == "no cost"
-    assert (
-        format_total([paid, row_of(CASES[0], amount=Decimal(2), currency="EUR")]) == "0.5000 USD and 2.00 EUR"
-    )
+    assert format_total([paid, row_of(CASES[0], amount=Decimal(2), currency="EUR")]) == "0.5000 USD and 2.00 EUR"
 
 
 def page_with(values: dict[str, Sequence[float | None]], metric: str = "facts") -> str:
@@ -441,10 +410,7 @@ def test_metrics_of_one_range_share_an_axis() -> None:
 
 def test_cases_with_trouble_come_first() -> None:
     scored = [
-        Scored(
-            each.row.model_copy(update={"outcome": "failed" if each.row.case == worst else "accepted"}),
-            each.scores,
-        )
+        Scored(each.row.model_copy(update={"outcome": "failed" if each.row.case == worst else "accepted"}), each.scores)
         for worst in [CASES[2].id]
         for each in whole()
     ]

@@ -4,13 +4,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.errors import (
-    BudgetSpentError,
-    ConnectionFailedError,
-    FileError,
-    GateRefusedError,
-    ModelError,
-)
+from synopsis_writer.errors import BudgetSpentError, ConnectionFailedError, FileError, GateRefusedError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer
@@ -58,12 +52,7 @@ def test_an_attempt_names_the_checks_that_refuse_it() -> None:
     ],
 )
 def test_an_attempt_recorded_with_its_verdict_alone_has_it_again(attempt: Attempt) -> None:
-    again = Attempt.recorded(
-        attempt.number,
-        attempt.answer,
-        attempt.problems,
-        synopsis=attempt.synopsis,
-    )
+    again = Attempt.recorded(attempt.number, attempt.answer, attempt.problems, synopsis=attempt.synopsis)
     for name in ("number", "passed", "problems", "checks", "synopsis"):
         assert getattr(again, name) == getattr(attempt, name)
 
@@ -102,9 +91,7 @@ def test_a_row_is_what_its_result_is() -> None:
     assert row.provenance is not None
     assert row.provenance["run"] == "r1"
     assert (row.attempts, row.usage, row.cost) == ((REFUSED, ACCEPTED), Usage(20, 40), None)
-    assert (
-        RowResult.of("8", made(REFUSED)).reason == "length: The text has 9 words. hook: The text ends closed."
-    )
+    assert RowResult.of("8", made(REFUSED)).reason == "length: The text has 9 words. hook: The text ends closed."
 
 
 def test_a_transient_error_fails_the_row_and_any_other_ends_the_work() -> None:

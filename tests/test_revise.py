@@ -35,18 +35,14 @@ def with_text(old: str, new: str, **fields: Any) -> str:
 
 
 RENAMED = with_text("Elf Ohrmarken hängen", "Elf kleine Marken hängen", title="Baske bleibt")
-OTHER = json.loads(
-    with_text("Er hat Hendrik gehört und bellt nicht.", "Unter der Lampe wartet noch immer der Brief.")
-)
+OTHER = json.loads(with_text("Er hat Hendrik gehört und bellt nicht.", "Unter der Lampe wartet noch immer der Brief."))
 OTHER["paragraphs"] = [OTHER["paragraphs"][index] for index in (2, 0, 1, 3, 4)]
 PAGE = (Path(__file__).parent.parent / "docs" / "revise.md").read_text("utf-8")
 VARIANTS = json.dumps({"variants": [STORY | {"title": "Elf Marken"}, OTHER]}, ensure_ascii=False)
 ALIKE = json.dumps({"variants": [json.loads(RENAMED), json.loads(RENAMED)]}, ensure_ascii=False)
 
 
-def revise(
-    terminal: Terminal, *arguments: str, answers: list[str], file: str = FILE
-) -> tuple[Run, list[Any]]:
+def revise(terminal: Terminal, *arguments: str, answers: list[str], file: str = FILE) -> tuple[Run, list[Any]]:
     """Revise with a server that gives these answers; return the run and the bodies of its requests."""
     with LoopbackServer([Reply(answer) for answer in answers]) as server:
         run = terminal("revise", file, *arguments, server=server)
@@ -59,11 +55,7 @@ def last_turn(body: Any) -> str:
     return content
 
 
-def test_a_wish_becomes_the_next_version_in_the_same_file(
-    terminal: Terminal,
-    written: Path,
-    tmp_path: Path,
-) -> None:
+def test_a_wish_becomes_the_next_version_in_the_same_file(terminal: Terminal, written: Path, tmp_path: Path) -> None:
     run, (body,) = revise(terminal, "--note", "kürzer, mehr Konflikt", answers=[RENAMED])
     assert (run.code, run.out.startswith("Baske bleibt\n\nElf kleine Marken")) == (0, True)
     assert f"saved as {FILE}" in run.err
@@ -71,11 +63,7 @@ def test_a_wish_becomes_the_next_version_in_the_same_file(
     example = load_example(written)
     assert (example.synopsis.title, example.brief.theme) == ("Baske bleibt", GOOD.brief.theme)
     _, second = listed(terminal)
-    assert (second["parent"], second["by"], second["request"]) == (
-        1,
-        "model",
-        {"note": "kürzer, mehr Konflikt"},
-    )
+    assert (second["parent"], second["by"], second["request"]) == (1, "model", {"note": "kürzer, mehr Konflikt"})
     assert terminal("log", "restore", FILE, "1").code == 0
     assert load_example(written).synopsis == GOOD.synopsis
     assert terminal("check", FILE).code == 0
@@ -105,10 +93,7 @@ def test_the_model_sees_the_same_rules_and_examples_as_for_a_new_text(terminal: 
         "```json\n{}\n```",
     ],
 )
-def test_a_note_is_data_and_changes_nothing_else_of_the_request(
-    terminal: Terminal,
-    note: str,
-) -> None:
+def test_a_note_is_data_and_changes_nothing_else_of_the_request(terminal: Terminal, note: str) -> None:
     _, (plain,) = revise(terminal, "--note", "PLATZHALTER", answers=[RENAMED])
     terminal("log", "restore", FILE, "1")
     _, (body,) = revise(terminal, "--note", note, answers=[RENAMED])
@@ -121,13 +106,8 @@ def test_a_note_is_data_and_changes_nothing_else_of_the_request(
     assert json.loads(f'"{inside}"') == " ".join(note.split())
 
 
-def test_only_the_named_paragraphs_change_and_the_rest_stays_to_the_letter(
-    terminal: Terminal,
-    written: Path,
-) -> None:
-    edit(
-        written, "Gesa ist siebenundvierzig, hat", "Gesa  ist\u00a0siebenundvierzig,\nhat"
-    )  # as a person left it
+def test_only_the_named_paragraphs_change_and_the_rest_stays_to_the_letter(terminal: Terminal, written: Path) -> None:
+    edit(written, "Gesa ist siebenundvierzig, hat", "Gesa  ist\u00a0siebenundvierzig,\nhat")  # as a person left it
     before = read_document(written)
     answer = json.dumps({"paragraphs": [{"storyline": "B", "text": THIRD}], "title": "Ein anderer"})
     run, (body,) = revise(terminal, "--paragraph", "3", "--note", "Name weg", answers=[answer])
@@ -164,9 +144,7 @@ def test_an_answer_with_too_many_paragraphs_is_repaired(terminal: Terminal) -> N
 
 def test_code_puts_right_what_the_model_wrote_and_nothing_else(terminal: Terminal, written: Path) -> None:
     edit(written, "Touristen fotografieren ihn gern.", "Touristen fotografieren  ihn gern .")
-    answer = json.dumps(
-        {"paragraphs": [{"storyline": "B", "text": THIRD.replace("Unternehmer", "Unter\u00adnehmer")}]}
-    )
+    answer = json.dumps({"paragraphs": [{"storyline": "B", "text": THIRD.replace("Unternehmer", "Unter\u00adnehmer")}]})
     run, _ = revise(terminal, "--paragraph", "3", answers=[answer])
     assert run.code == 0, run.err
     text = read_document(written).text
@@ -175,11 +153,7 @@ def test_code_puts_right_what_the_model_wrote_and_nothing_else(terminal: Termina
 
 
 @pytest.mark.parametrize("part", ["title", "logline"])
-def test_only_the_title_or_the_logline_changes(
-    terminal: Terminal,
-    written: Path,
-    part: str,
-) -> None:
+def test_only_the_title_or_the_logline_changes(terminal: Terminal, written: Path, part: str) -> None:
     before = read_document(written)
     new = "Ein Hund wacht über die Heide und wartet auf ein Urteil."
     run, (body,) = revise(terminal, f"--{part}-only", "--note", "ruhiger", answers=[json.dumps({part: new})])
@@ -189,10 +163,7 @@ def test_only_the_title_or_the_logline_changes(
     assert list(body["response_format"]["json_schema"]["schema"]["properties"]) == [part]
 
 
-def test_words_that_must_stay_are_checked_by_code(
-    terminal: Terminal,
-    written: Path,
-) -> None:
+def test_words_that_must_stay_are_checked_by_code(terminal: Terminal, written: Path) -> None:
     keep = "Elf Ohrmarken hängen"
     rescued = with_text("Touristen fotografieren ihn gern.", "Touristen mögen ihn.")
     run, bodies = revise(terminal, "--keep", keep, "--note", "kürzer", answers=[RENAMED, rescued])
@@ -202,10 +173,7 @@ def test_words_that_must_stay_are_checked_by_code(
     assert keep in written.read_text("utf-8")
 
 
-def test_an_unchanged_answer_is_no_new_version(
-    terminal: Terminal,
-    written: Path,
-) -> None:
+def test_an_unchanged_answer_is_no_new_version(terminal: Terminal, written: Path) -> None:
     before = written.read_bytes()
     run, bodies = revise(terminal, "--note", "kürzer", answers=[ANSWER] * 3)
     assert (run.code, run.out) == (1, "")
@@ -214,9 +182,7 @@ def test_an_unchanged_answer_is_no_new_version(
 
 
 def test_a_refused_version_leaves_the_file_and_is_saved_where_it_was_asked_for(
-    terminal: Terminal,
-    written: Path,
-    tmp_path: Path,
+    terminal: Terminal, written: Path, tmp_path: Path
 ) -> None:
     before = written.read_bytes()
     run, _ = revise(terminal, "--note", "zu", "--keep-rejected", "kept", answers=[CLOSED] * 3)
@@ -244,9 +210,7 @@ def test_another_form_takes_its_own_length_and_rules(terminal: Terminal, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", ["txt", "docx"])
-def test_a_persons_own_text_is_revised_and_saved_beside_it(
-    terminal: Terminal, tmp_path: Path, suffix: str
-) -> None:
+def test_a_persons_own_text_is_revised_and_saved_beside_it(terminal: Terminal, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"mein text.{suffix}"
     if suffix == "docx":
         docx = pytest.importorskip("docx")
@@ -268,8 +232,7 @@ def test_a_persons_own_text_is_revised_and_saved_beside_it(
 
 
 def test_fields_that_a_person_added_to_the_front_matter_stay_and_records_of_the_old_text_go(
-    terminal: Terminal,
-    written: Path,
+    terminal: Terminal, written: Path
 ) -> None:
     edit(written, "---\nbrief:", "---\nredaktion: Nord\nrelease:\n  by: Anna\nbrief:")
     revise(terminal, "--note", "kürzer", answers=[RENAMED])
@@ -323,17 +286,10 @@ def test_without_the_log_nothing_is_overwritten(terminal: Terminal, written: Pat
     assert run.code == 0
     assert "it stays, and the new one is saved beside it" in run.err
     assert written.read_bytes() == before
-    assert saved(tmp_path / "synopsen") == [
-        "rote-rosen/der-weisse-hund-2.md",
-        "rote-rosen/der-weisse-hund.md",
-    ]
+    assert saved(tmp_path / "synopsen") == ["rote-rosen/der-weisse-hund-2.md", "rote-rosen/der-weisse-hund.md"]
 
 
-def test_a_log_that_cannot_be_used_overwrites_nothing(
-    terminal: Terminal,
-    written: Path,
-    tmp_path: Path,
-) -> None:
+def test_a_log_that_cannot_be_used_overwrites_nothing(terminal: Terminal, written: Path, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("Das ist keine Datenbank.", "utf-8")
     before = written.read_bytes()
     with LoopbackServer([Reply(RENAMED)]) as server:
@@ -378,11 +334,7 @@ def test_a_text_that_cannot_be_saved_is_printed(terminal: Terminal, written: Pat
     ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else "",
 )
 def test_what_cannot_be_revised_is_one_line_and_asks_no_model(
-    terminal: Terminal,
-    written: Path,
-    tmp_path: Path,
-    arguments: tuple[str, ...],
-    reported: str,
+    terminal: Terminal, written: Path, tmp_path: Path, arguments: tuple[str, ...], reported: str
 ) -> None:
     (tmp_path / "plain.txt").write_text("Eine Frau geht.\n\nEin Mann kommt.", "utf-8")
     (tmp_path / "long.txt").write_text("Ein Mann kommt.\n\n" * 50, "utf-8")
@@ -397,9 +349,7 @@ def test_what_cannot_be_revised_is_one_line_and_asks_no_model(
 
 
 def test_variants_are_asked_for_together_and_saved_beside_each_other(
-    terminal: Terminal,
-    written: Path,
-    tmp_path: Path,
+    terminal: Terminal, written: Path, tmp_path: Path
 ) -> None:
     before = written.read_bytes()
     run, (body,) = revise(terminal, "--variants", "2", "--note", "anders", answers=[VARIANTS])
@@ -418,9 +368,7 @@ def test_variants_are_asked_for_together_and_saved_beside_each_other(
     folder = "synopsen/rote-rosen"
     assert [version["parent"] for version in listed(terminal)] == [None, 1, 1]
     assert terminal("check", f"{folder}/der-weisse-hund-variant-2.md").code == 0
-    run = terminal(
-        "log", "diff", f"{folder}/der-weisse-hund-variant-1.md", f"{folder}/der-weisse-hund-variant-2.md"
-    )
+    run = terminal("log", "diff", f"{folder}/der-weisse-hund-variant-1.md", f"{folder}/der-weisse-hund-variant-2.md")
     assert "Lampe" in run.out
     run, _ = revise(terminal, "--variants", "2", "--note", "anders", answers=[VARIANTS])
     assert "der-weisse-hund-variant-1-2.md" in saved(tmp_path / folder)[0] + run.out
@@ -466,11 +414,7 @@ def variant(text: str, *people: str) -> Synopsis:
         ),
         ("Am frühen Morgen packt Anna. Sie geht.", "Am frühen Morgen ruft Jonas. Es schneit.", "begins like"),
         ("Anna verliert ihr Boot. Sie lacht.", "Das Tau reißt, als Anna kommt. Es regnet.", "first person"),
-        (
-            "Anna verliert ihr Boot. Sie lacht.",
-            "Jonas sucht das Tau. Ein Licht brennt.",
-            "opens as variant 1",
-        ),
+        ("Anna verliert ihr Boot. Sie lacht.", "Jonas sucht das Tau. Ein Licht brennt.", "opens as variant 1"),
         ("Anna verliert ihr Boot. Sie lacht.", "Das Tau sucht Jonas. Er weint.", "closes as variant 1"),
         (
             "Anna verliert ihr Boot. Der Hafen liegt still unter dem Mond.",
@@ -478,15 +422,7 @@ def variant(text: str, *people: str) -> Synopsis:
             "ends like",
         ),
     ],
-    ids=[
-        "different",
-        "other order",
-        "same words",
-        "same person",
-        "same kind first",
-        "same kind last",
-        "same ending",
-    ],
+    ids=["different", "other order", "same words", "same person", "same kind first", "same kind last", "same ending"],
 )
 def test_what_makes_two_variants_too_alike(first: str, second: str, fault: str) -> None:
     one, other = compare([features_of(variant(text)) for text in (first, second)])
@@ -498,18 +434,14 @@ def test_what_makes_two_variants_too_alike(first: str, second: str, fault: str) 
 
 def test_texts_with_a_single_person_may_all_begin_with_that_one() -> None:
     texts = ("Anna verliert ihr Boot. Sie lacht.", "Das Tau hat Anna geflickt. Ein Licht brennt.")
-    assert all(
-        finding.passed for finding in compare([features_of(variant(text, "Anna Berg")) for text in texts])
-    )
+    assert all(finding.passed for finding in compare([features_of(variant(text, "Anna Berg")) for text in texts]))
 
 
 async def test_a_program_revises_a_text_too(tmp_path: Path) -> None:
     client = ScriptedClient([RENAMED])
     async with Writer(client=client, log=False) as writer:
         text = f"Der weiße Hund\n\n{GOOD.synopsis.text}"
-        revised = await writer.revise(
-            text, "kürzer", show="Rote Rosen", theme=GOOD.brief.theme, form="portrait"
-        )
+        revised = await writer.revise(text, "kürzer", show="Rote Rosen", theme=GOOD.brief.theme, form="portrait")
         assert revised.is_accepted
         assert writer.save_revised(revised, tmp_path) == [tmp_path / "text.md"]
     assert load_example(tmp_path / "text.md").synopsis.title == "Baske bleibt"
@@ -520,11 +452,7 @@ def test_a_wish_has_one_aim() -> None:
     assert (wish.note, wish.paragraphs) == ("kürzer bitte", (1, 3))
 
 
-def test_a_text_that_became_an_example_is_no_copy_of_itself(
-    terminal: Terminal,
-    written: Path,
-    tmp_path: Path,
-) -> None:
+def test_a_text_that_became_an_example_is_no_copy_of_itself(terminal: Terminal, written: Path, tmp_path: Path) -> None:
     house = ["--examples", str(tmp_path / "pool")]
     added = tmp_path / "pool" / "rote-rosen" / "der-weisse-hund.md"
     added.parent.mkdir(parents=True)

@@ -82,9 +82,7 @@ def numbers_in(text: str) -> set[float]:
     words = "|".join(NUMBERS[2:])
     found = {float(match.replace(",", ".")) for match in re.findall(r"\d+(?:,\d+)?", text)}
     found |= {float(NUMBERS.index(word.lower())) for word in re.findall(rf"(?i)\b(?:{words})\b", text)}
-    return found | (
-        {1.0} if re.search(rf"(?i)(?<!ist )\beine? (?:{COUNTED})|einziger Absatz", text) else set()
-    )
+    return found | ({1.0} if re.search(rf"(?i)(?<!ist )\beine? (?:{COUNTED})|einziger Absatz", text) else set())
 
 
 def numbers_of(form: Form) -> set[float]:
@@ -168,18 +166,8 @@ def test_shares_read_as_per_cent(limits: tuple[float, float], expected: str) -> 
 @pytest.mark.parametrize(
     ("field", "value", "shown", "absent"),
     [
-        (
-            "words",
-            "50-60",
-            ["50 bis 60 Wörter.", "Ein einziger Erzählstrang A.", "immer A"],
-            ["200", "B und C"],
-        ),
-        (
-            "character_count",
-            "120-180",
-            ["120 bis 180 Zeichen", "Ein bis zwei Absätze."],
-            ["Wörter."],
-        ),
+        ("words", "50-60", ["50 bis 60 Wörter.", "Ein einziger Erzählstrang A.", "immer A"], ["200", "B und C"]),
+        ("character_count", "120-180", ["120 bis 180 Zeichen", "Ein bis zwei Absätze."], ["Wörter."]),
         ("words", "700-800", ["700 bis 800 Wörter.", "A, B oder C"], ["600"]),
     ],
 )

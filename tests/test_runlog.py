@@ -41,15 +41,7 @@ RUN = Run(
 )
 REFUSED = Attempt(
     1,
-    Answer(
-        "{}",
-        "length",
-        Usage(900, 30, 800, 50, 20),
-        1.5,
-        "test-model-2026",
-        None,
-        Cost(Decimal("0.0021"), "EUR"),
-    ),
+    Answer("{}", "length", Usage(900, 30, 800, 50, 20), 1.5, "test-model-2026", None, Cost(Decimal("0.0021"), "EUR")),
     ASKED,
     problem="",
     findings=(Finding("length", False, 3, "250-400", "The text has 3 words.", (Span(0, 2),)),),
@@ -101,8 +93,7 @@ def test_a_run_is_found_by_a_part_of_its_id(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("", "no such run"), ("%", "no such run"), ("2026", "2 runs match"), ("x", "log list")],
+    ("name", "message"), [("", "no such run"), ("%", "no such run"), ("2026", "2 runs match"), ("x", "log list")]
 )
 def test_an_id_of_no_run_or_of_several_is_reported(name: str, message: str) -> None:
     log = filled()
@@ -175,9 +166,7 @@ def test_an_unreadable_run_is_reported_and_can_be_removed(damage: str) -> None:
     log._database.execute(damage)
     with pytest.raises(FileError) as caught:
         (log.find("abc123"), log.attempts(RUN.id))
-    assert str(caught.value) == (
-        f"run log: run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}"
-    )
+    assert str(caught.value) == (f"run log: run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}")
     assert log.ids() == [log.find_id("last")] == [log.find_id("abc123")] == [RUN.id]
     assert log.remove([RUN.id])
     assert log.ids() == []
@@ -190,9 +179,7 @@ def test_a_time_without_a_zone_is_taken_as_utc() -> None:
     assert log.ids(before=RUN.created) == []
 
 
-def test_what_is_removed_while_another_reads_is_overwritten_when_the_log_is_opened_next(
-    tmp_path: Path,
-) -> None:
+def test_what_is_removed_while_another_reads_is_overwritten_when_the_log_is_opened_next(tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite3"
     log, other = filled(path), RunLog(path)
     other._database.execute("BEGIN")

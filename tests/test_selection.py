@@ -13,13 +13,7 @@ from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.models.base import Message
 from synopsis_writer.prompts import selection
-from synopsis_writer.prompts.selection import (
-    Chosen,
-    ExampleIndex,
-    index_examples,
-    select,
-    stems,
-)
+from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select, stems
 from synopsis_writer.prompts.templates import estimate_tokens
 from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.storage.arrays import FEWEST_CACHED
@@ -238,9 +232,7 @@ def test_a_small_index_is_not_cached(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_changed_example_rebuilds_the_index_and_old_ones_are_deleted(
-    tmp_path: Path, few: list[Example]
-) -> None:
+def test_a_changed_example_rebuilds_the_index_and_old_ones_are_deleted(tmp_path: Path, few: list[Example]) -> None:
     pool, seen = few, set[Path]()
     for change in range(5):
         pool[7] = likeness(f"Ein anderes Thema {change}", pool[7])

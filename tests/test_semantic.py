@@ -18,13 +18,7 @@ from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_example
 from synopsis_writer.gate.copies import Source
-from synopsis_writer.gate.embeddings import (
-    E5Embedder,
-    SourceEmbeddings,
-    Vectors,
-    embed_sources,
-    lines_of,
-)
+from synopsis_writer.gate.embeddings import E5Embedder, SourceEmbeddings, Vectors, embed_sources, lines_of
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import CHECKS, SEMANTIC_CHECKS, Check, copy_sources
 from synopsis_writer.gate.text import analyse
@@ -58,9 +52,7 @@ class WordEmbedder:
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         self.lines += lines
-        rows = [
-            np.sum([direction(word) for word in re.findall(r"\w+", line.lower())], axis=0) for line in lines
-        ]
+        rows = [np.sum([direction(word) for word in re.findall(r"\w+", line.lower())], axis=0) for line in lines]
         vectors = np.array(rows, dtype=np.float32).reshape(len(lines), DIMENSIONS)
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
@@ -137,9 +129,7 @@ def test_a_short_theme_is_left_alone(theme: str) -> None:
 
 
 @pytest.mark.parametrize("check", SEMANTIC_CHECKS.values(), ids=list(SEMANTIC_CHECKS))
-def test_without_what_it_needs_a_check_does_not_apply(
-    check: Check,
-) -> None:
+def test_without_what_it_needs_a_check_does_not_apply(check: Check) -> None:
     few = embeddings(dict(list(TEXTS.items())[: FEWEST_SOURCES - 1]))
     assert check(subject(OTHER_WORDS, embeddings=None)) is None
     assert check(subject(OTHER_WORDS, embeddings=few)) is None
@@ -351,9 +341,7 @@ class TestRealModel:
 
     def test_the_limits_are_between_the_classes_in_both_halves(self, real: SourceEmbeddings) -> None:
         for half in HALVES:
-            theirs = [
-                document for document in of_manner("close", "free") if half_of(document.meta["of"]) == half
-            ]
+            theirs = [document for document in of_manner("close", "free") if half_of(document.meta["of"]) == half]
             own = [example for example in good_texts() if half_of(example.id) == half]
             told = [figures(document.text, real) for document in theirs]
             new = [figures(example.synopsis.text, real) for example in own]

@@ -40,10 +40,7 @@ PLAN = {
 COMMANDS = {
     "write": (("write", *ORDER), ANSWER),
     "outline": (("outline", *ORDER), json.dumps(PLAN)),
-    "batch run": (
-        ("batch", "run", "briefs.csv", "--out", "out", "--variety", "off", "--concurrency", "1"),
-        ANSWER,
-    ),
+    "batch run": (("batch", "run", "briefs.csv", "--out", "out", "--variety", "off", "--concurrency", "1"), ANSWER),
 }
 BAD_JSON = Fault(
     400,

@@ -12,11 +12,7 @@ from synopsis_writer.settings import load_settings
 def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('attempts = 5\nmodel = "from-file"\ntimeout = 20\n', encoding="utf-8")
-    environment = {
-        "SYNOPSIS_CONFIG": str(config),
-        "SYNOPSIS_MODEL": "from-environment",
-        "SYNOPSIS_TIMEOUT": "30",
-    }
+    environment = {"SYNOPSIS_CONFIG": str(config), "SYNOPSIS_MODEL": "from-environment", "SYNOPSIS_TIMEOUT": "30"}
     settings = load_settings({"model": "from-flag", "out": None}, environment)
     assert (settings.model, settings.timeout, settings.attempts) == ("from-flag", 30, 5)
     assert settings.out == Path("synopsen")
@@ -79,12 +75,7 @@ def packaged(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_order_of_choice(
-    tmp_path: Path,
-    flags: dict[str, str],
-    environment: dict[str, str],
-    kind: str,
-    model: str,
-    base_url: str | None,
+    tmp_path: Path, flags: dict[str, str], environment: dict[str, str], kind: str, model: str, base_url: str | None
 ) -> None:
     chosen = resolve_model(load_settings({"cache": tmp_path, **flags}, {}), environment)
     assert (chosen.kind, chosen.model, chosen.base_url) == (kind, model, base_url)

@@ -92,9 +92,7 @@ def test_linked_data_is_an_episode_of_schema_org() -> None:
     assert data["@type"] == "TVEpisode"
     assert data["partOfSeries"] == {"@type": "TVSeries", "name": "Wattwache"}
     assert data["character"][0]["name"] == "Gesa Brodersen"
-    assert data["digitalSourceType"] == (
-        "https://schema.org/CompositeWithTrainedAlgorithmicMediaDigitalSource"
-    )
+    assert data["digitalSourceType"] == ("https://schema.org/CompositeWithTrainedAlgorithmicMediaDigitalSource")
     assert data["editor"]["name"] == "Anna Beispiel"
     assert data["identifier"]["value"] == HASH
 

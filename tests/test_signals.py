@@ -108,9 +108,7 @@ def test_a_command_that_still_loads(tmp_path: Path, command: tuple[str, ...], ki
         pytest.param(("eval", "judge-check", "--judge", "m"), signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
-def test_a_command_that_waits_for_a_model(
-    tmp_path: Path, command: tuple[str, ...], kind: signal.Signals
-) -> None:
+def test_a_command_that_waits_for_a_model(tmp_path: Path, command: tuple[str, ...], kind: signal.Signals) -> None:
     with LoopbackServer([Silence(600)]) as server:
         process = start(tmp_path, COMMAND, *command, server=server)
         wait_for(lambda: server.chats, process)
@@ -129,8 +127,7 @@ def test_a_write_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "workers"),
-    [(signal.SIGTERM, "0"), pytest.param(signal.SIGHUP, "1", marks=pytest.mark.slow)],
+    ("kind", "workers"), [(signal.SIGTERM, "0"), pytest.param(signal.SIGHUP, "1", marks=pytest.mark.slow)]
 )
 def test_a_batch_finishes_the_rows_in_flight(
     terminal: Terminal, tmp_path: Path, kind: signal.Signals, workers: str
@@ -192,8 +189,7 @@ def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"),
-    [("submit", signal.SIGTERM), pytest.param("fetch", signal.SIGHUP, marks=pytest.mark.slow)],
+    ("command", "kind"), [("submit", signal.SIGTERM), pytest.param("fetch", signal.SIGHUP, marks=pytest.mark.slow)]
 )
 def test_a_providers_batch_is_found_again(
     terminal: Terminal, tmp_path: Path, kind: signal.Signals, command: str
@@ -219,9 +215,7 @@ def test_a_providers_batch_is_found_again(
 
 
 @contextmanager
-def screen(
-    folder: Path, *command: str, environment: Mapping[str, str]
-) -> Iterator[tuple[Forked[bytes], list[int]]]:
+def screen(folder: Path, *command: str, environment: Mapping[str, str]) -> Iterator[tuple[Forked[bytes], list[int]]]:
     """Run a command whose terminal is a new pseudo-terminal; yield it and the terminal's other end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -280,10 +274,7 @@ def test_the_cursor_is_back_after_a_signal_while_the_text_grows(tmp_path: Path, 
 def test_a_terminal_that_is_closed_ends_the_command_with_129(tmp_path: Path) -> None:
     with (
         LoopbackServer([StalledStream(ANSWER)]) as server,
-        screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (
-            process,
-            ends,
-        ),
+        screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (process, ends),
     ):
         read_until(ends[0], HIDE_CURSOR)
         os.close(ends.pop())
@@ -291,11 +282,7 @@ def test_a_terminal_that_is_closed_ends_the_command_with_129(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "command",
-    [
-        ("write", *ORDER),
-        pytest.param(("batch", "run", "briefs.csv", "--out", "out"), marks=pytest.mark.slow),
-    ],
+    "command", [("write", *ORDER), pytest.param(("batch", "run", "briefs.csv", "--out", "out"), marks=pytest.mark.slow)]
 )
 def test_in_a_scripts_background_where_ctrl_c_is_ignored_sigterm_is_not(
     tmp_path: Path, command: tuple[str, ...]

@@ -5,15 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from synopsis_writer.evals.metrics import (
-    MIN_CASES,
-    MIN_PAIRS,
-    Scored,
-    compare,
-    estimate,
-    interval,
-    preferred,
-)
+from synopsis_writer.evals.metrics import MIN_CASES, MIN_PAIRS, Scored, compare, estimate, interval, preferred
 from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
@@ -28,12 +20,7 @@ SPREAD = (0.1, 0.3, 0.2, 0.5, 0.4, 0.25, 0.35, 0.15)
 
 
 def scored(
-    case: str,
-    value: float | None,
-    repeat: int = 0,
-    *,
-    metric: str = METRIC,
-    words_by_model: int | None = None,
+    case: str, value: float | None, repeat: int = 0, *, metric: str = METRIC, words_by_model: int | None = None
 ) -> Scored:
     attempt = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=SYNOPSIS)
     row = Row(
@@ -126,9 +113,7 @@ def test_no_run_is_better_than_itself() -> None:
         ("length_ratio", 0.1, None),
     ],
 )
-def test_a_difference_is_judged_by_the_direction_of_its_metric(
-    metric: str, shift: float, verdict: str | None
-) -> None:
+def test_a_difference_is_judged_by_the_direction_of_its_metric(metric: str, shift: float, verdict: str | None) -> None:
     after = [value + shift * (1 + place / 10) for place, value in enumerate(SPREAD)]
     found = compare(run(SPREAD, metric=metric), run(after, metric=metric), metric)
     assert found.verdict == verdict
@@ -183,9 +168,7 @@ def test_two_runs_of_equal_quality_seldom_differ() -> None:
     rng = random.Random(8)
     verdicts = [
         compare(
-            run([rng.gauss(0.5, 0.1) for _ in range(21)]),
-            run([rng.gauss(0.5, 0.1) for _ in range(21)]),
-            METRIC,
+            run([rng.gauss(0.5, 0.1) for _ in range(21)]), run([rng.gauss(0.5, 0.1) for _ in range(21)]), METRIC
         ).verdict
         for _ in range(200)
     ]

@@ -17,9 +17,7 @@ GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "
 
 
 def made(words_by_model: int | None = None) -> Result:
-    answer = Answer(
-        GOOD.synopsis.as_json(), usage=Usage(10, 20), model="test-model", words_by_model=words_by_model
-    )
+    answer = Answer(GOOD.synopsis.as_json(), usage=Usage(10, 20), model="test-model", words_by_model=words_by_model)
     attempt = Attempt(1, answer, synopsis=GOOD.synopsis, problem="")
     run, created = new_run()
     show = generic_show(GOOD.brief.show)

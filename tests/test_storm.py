@@ -6,9 +6,7 @@ from tests.support.storm import BAD_ANSWERS, FAULTS, GOOD_ANSWERS, KEY, OUTAGE, 
 WRITES = 40
 
 
-def test_in_a_storm_every_brief_is_saved_once_or_reported_and_no_file_holds_the_key(
-    tmp_path: Path,
-) -> None:
+def test_in_a_storm_every_brief_is_saved_once_or_reported_and_no_file_holds_the_key(tmp_path: Path) -> None:
     tally = asyncio.run(storm(WRITES, tmp_path))
     assert set(tally.saved.values()) == {1}
     assert set(tally.saved) | set(tally.reported) == set(range(WRITES))

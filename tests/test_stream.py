@@ -162,10 +162,7 @@ async def test_a_stream_that_fails_each_time_is_reported(fault: Step, message: s
     ("fault", "message"),
     [
         (FailingStream(code="insufficient_quota"), "quota is used up: top it up"),
-        (
-            FailingStream(code=400),
-            "the server failed in the middle of the answer: check model and parameters",
-        ),
+        (FailingStream(code=400), "the server failed in the middle of the answer: check model and parameters"),
         (Events(event({"choices": {"a": 1}})), "not have the shape of a completion"),
         (Events(event({"choices": [{"delta": {"content": 7}}]})), "not have the shape of a completion"),
         (Html(), "a page or text, not a completion"),
@@ -246,9 +243,7 @@ async def test_a_server_that_refuses_to_stream_or_to_count_is_asked_without(refu
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_cut", [False, True])
-async def test_an_unusual_stream_with_a_whole_text_gives_the_text(
-    stream: str, usage: Usage, is_cut: bool
-) -> None:
+async def test_an_unusual_stream_with_a_whole_text_gives_the_text(stream: str, usage: Usage, is_cut: bool) -> None:
     ears = Ears()
     with LoopbackServer([Events(stream, is_cut=is_cut)], repeat_last=False) as server:
         answer = await ask(server, ears)
@@ -283,10 +278,7 @@ async def test_the_tokens_of_a_stream_that_fails_are_counted_once_each_time(faul
 async def test_a_stream_that_sends_the_whole_text_so_far_in_each_event_doubles_nothing(text: str) -> None:
     growing = [piece(text[:end]) for end in range(1, len(text), max(2, len(text) // 80))]
     ears = Ears()
-    streams = [
-        Events("".join(growing) + piece(text, "stop") + DONE),
-        Events(piece(text) + piece(text, "stop")),
-    ]
+    streams = [Events("".join(growing) + piece(text, "stop") + DONE), Events(piece(text) + piece(text, "stop"))]
     normal = "".join(map(piece, re.findall(r".{1,7}", text)))
     message = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
     streams[1:] = [Events(normal + event(message))] if len(text) > 32 else []
@@ -399,11 +391,7 @@ async def test_a_cancelled_stream_closes_the_connection() -> None:
         await client.close()
 
 
-@given(
-    st.text(st.characters(exclude_categories=["Cs"])),
-    st.integers(1, 9),
-    st.sampled_from("\n \r\n \r".split(" ")),
-)
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 9), st.sampled_from("\n \r\n \r".split(" ")))
 def test_however_the_bytes_are_cut_the_text_is_the_same(text: str, size: int, end: str) -> None:
     raw = (piece(text) + piece("", "stop") + DONE).replace("\n", end).encode()
     streamed = StreamedAnswer()
@@ -435,9 +423,7 @@ def test_a_streamed_reply_is_made_of_chunks_by_the_sdks_own_model(reply: Reply) 
     *events, done = reply.as_events("m", usage=True)
     chunks = [ChatCompletionChunk.model_validate_json(one.removeprefix("data: ")) for one in events]
     message = [choice.delta for chunk in chunks for choice in chunk.choices]
-    assert "".join((delta.content or "") + (delta.refusal or "") for delta in message) == (
-        reply.refusal or TEXT
-    )
+    assert "".join((delta.content or "") + (delta.refusal or "") for delta in message) == (reply.refusal or TEXT)
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 150
     assert done == DONE

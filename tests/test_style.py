@@ -65,11 +65,7 @@ PASSES = [
     ("dialogue", PLAIN * 4 + "„Ich bleibe hier.“", {}),
     ("dialogue", "„Vierter Stock“ heißt das Stück.", {"title": "Vierter Stock", "form": "teaser"}),
     ("dialogue", "Der „Blaue Anton“ fährt wieder.", {"form": "teaser"}),
-    (
-        "umlauts",
-        "Der neue Bauer misst die Masse. Ausweisstelle, Aussage, Preissenkung, diesseits, Fussel.",
-        {},
-    ),
+    ("umlauts", "Der neue Bauer misst die Masse. Ausweisstelle, Aussage, Preissenkung, diesseits, Fussel.", {}),
     ("umlauts", "Dr. Mueller und Muellers Tochter.", {}),
     ("copy", PLAIN, {}),
     ("copy", " ".join(OLD.split()[:9]) + ".", {"exclude_source": "alt/schrank"}),

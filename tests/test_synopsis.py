@@ -27,16 +27,7 @@ JSON = json.dumps(ANSWER, ensure_ascii=False)
         JSON.replace("Licht und", "Licht\nund"),
         json.dumps(ANSWER, indent=4),
     ],
-    ids=[
-        "bare",
-        "fence",
-        "prose",
-        "encoded twice",
-        "trailing",
-        "leading",
-        "line end in a string",
-        "indented",
-    ],
+    ids=["bare", "fence", "prose", "encoded twice", "trailing", "leading", "line end in a string", "indented"],
 )
 def test_answers_that_can_be_read(answer: str) -> None:
     parsed = parse(answer, Synopsis)
@@ -56,10 +47,7 @@ def test_answers_that_can_be_read(answer: str) -> None:
         (json.dumps({**ANSWER, "title": ""}), "title: is 0 characters long"),
         (json.dumps({**ANSWER, "title": "x" * 91}), "title: is 91 characters long"),
         (json.dumps({**ANSWER, "paragraphs": []}), "paragraphs"),
-        (
-            json.dumps({**ANSWER, "paragraphs": [{"storyline": "D", "text": "x" * 20}]}),
-            "paragraphs.0.storyline",
-        ),
+        (json.dumps({**ANSWER, "paragraphs": [{"storyline": "D", "text": "x" * 20}]}), "paragraphs.0.storyline"),
         (json.dumps({**ANSWER, "logline": "a\u200bb" * 20}), "U+200B"),
     ],
 )

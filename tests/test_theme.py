@@ -59,9 +59,7 @@ def test_a_strange_theme_names_what_is_missing() -> None:
 
 
 def test_a_very_short_text_is_not_refused_for_a_theme_in_other_words() -> None:
-    subject = replace(
-        _subject("", "Ein Arzt verheimlicht ein Leiden"), text=analyse("Dr. Roth sieht schlecht.")
-    )
+    subject = replace(_subject("", "Ein Arzt verheimlicht ein Leiden"), text=analyse("Dr. Roth sieht schlecht."))
     finding = theme(subject)
     assert finding is not None
     assert finding.passed
@@ -81,9 +79,7 @@ def test_names_most_strange_themes_and_no_own() -> None:
 
 
 def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
-    subjects = {
-        text.id.split("/")[1]: subject_of(draft_of(text)) for text in (*pool().examples, *good_texts())
-    }
+    subjects = {text.id.split("/")[1]: subject_of(draft_of(text)) for text in (*pool().examples, *good_texts())}
     for half, name, line in retold():
         subject = subjects[name]
         assert subject.brief is not None

@@ -116,9 +116,7 @@ def replaced(out: Path) -> None:
 
 
 @pytest.mark.parametrize("vanish", [away, moved, replaced])
-def test_a_folder_that_disappears_ends_the_batch_with_an_error(
-    tmp_path: Path, vanish: Callable[[Path], None]
-) -> None:
+def test_a_folder_that_disappears_ends_the_batch_with_an_error(tmp_path: Path, vanish: Callable[[Path], None]) -> None:
     with BatchStore(tmp_path / "out", {}) as store:
         store.fill([BatchRow("one", 1, BRIEF)])
         vanish(tmp_path / "out")

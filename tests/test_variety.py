@@ -10,15 +10,7 @@ import pytest
 from wordfreq import get_frequency_dict
 
 from synopsis_writer.batch.store import MIGRATIONS
-from synopsis_writer.batch.variety import (
-    CHECKS,
-    SEASON,
-    Variety,
-    cast_names,
-    features_of,
-    folded_title,
-    opening_key,
-)
+from synopsis_writer.batch.variety import CHECKS, SEASON, Variety, cast_names, features_of, folded_title, opening_key
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example, load_example
@@ -69,9 +61,7 @@ def full(texts: Iterable[Example] = TEXTS) -> Batch:
     return batch
 
 
-def a_synopsis(
-    title: str = "Kein Titel", people: Iterable[str] = (), first: str = "", text: str = ""
-) -> Synopsis:
+def a_synopsis(title: str = "Kein Titel", people: Iterable[str] = (), first: str = "", text: str = "") -> Synopsis:
     """Return a synopsis with words that no other title has, except for what is given."""
     names = [*people] or ["Fladi"]
     words = " ".join(str(crc32(f"{title} {place}".encode())).translate(LETTERS) for place in range(200))
@@ -112,9 +102,7 @@ def test_a_text_with_a_fifth_of_the_words_changed_is_a_copy_of_its_row() -> None
     batch, dice = full(), Random(6)
     words = [word for text in TEXTS for word in lower_words(text.synopsis.text)]
     for text in TEXTS:
-        raw = each_word(
-            text.synopsis.text, r"\w+", lambda word: dice.choice(words) if dice.random() < 0.2 else word
-        )
+        raw = each_word(text.synopsis.text, r"\w+", lambda word: dice.choice(words) if dice.random() < 0.2 else word)
         finding = batch.failed(with_text(text.synopsis, raw), show_of(text), text.brief)["variety_copy"]
         assert f"row {text.id}," in finding.message
         first, last = finding.spans[0]
@@ -155,8 +143,7 @@ def test_two_texts_that_share_twenty_words_share_a_fingerprint() -> None:
     for _ in range(200):
         shared = [f"w{dice.random()}" for _ in range(20)]
         marks = [
-            set(fingerprints(run_hashes([*rest(dice), *shared, *rest(dice)], frozenset())).tolist())
-            for _ in range(2)
+            set(fingerprints(run_hashes([*rest(dice), *shared, *rest(dice)], frozenset())).tolist()) for _ in range(2)
         ]
         assert marks[0] & marks[1]
 
@@ -258,9 +245,7 @@ def test_titles_differ_by_a_word_and_an_article_alone_is_a_title() -> None:
 
 
 def a_guest(*people: str) -> Synopsis:
-    return a_synopsis(
-        f"Titel {people}", people, text=f"Am Abend geht {people[0]} fort, und Kampes Hut bleibt."
-    )
+    return a_synopsis(f"Titel {people}", people, text=f"Am Abend geht {people[0]} fort, und Kampes Hut bleibt.")
 
 
 def test_a_guest_of_another_row_is_found_with_all_mentions() -> None:

@@ -18,9 +18,7 @@ from tests.test_runlog import RUN
 
 
 def listed(terminal: Terminal, file: str = FILE) -> list[dict[str, object]]:
-    versions: list[dict[str, object]] = json.loads(terminal("log", "versions", file, "--json").out)[
-        "versions"
-    ]
+    versions: list[dict[str, object]] = json.loads(terminal("log", "versions", file, "--json").out)["versions"]
     return versions
 
 
@@ -63,9 +61,7 @@ def test_a_moved_file_keeps_its_history(terminal: Terminal, written: Path, tmp_p
     assert [version["by"] for version in listed(terminal, "anders.md")] == ["model", "person"]
 
 
-def test_check_neither_makes_a_log_nor_records_a_text_it_does_not_know(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_check_neither_makes_a_log_nor_records_a_text_it_does_not_know(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "text.md").write_text(GOOD.synopsis.text, "utf-8")
     terminal("check", "text.md", SYNOPSIS_LOG="none.sqlite3")
     assert not (tmp_path / "none.sqlite3").exists()
@@ -93,9 +89,7 @@ def test_long_texts_of_few_words_are_compared_and_all_of_both_is_in_the_differen
     assert [kind for kind, _ in longer] == ["-", "+"]
 
 
-def test_a_version_is_restored_to_the_byte_and_what_was_there_is_in_the_log(
-    terminal: Terminal, written: Path
-) -> None:
+def test_a_version_is_restored_to_the_byte_and_what_was_there_is_in_the_log(terminal: Terminal, written: Path) -> None:
     first = written.read_bytes()
     edit(written, "Gesa ist", "Sie ist")
     second = written.read_bytes()
@@ -125,9 +119,7 @@ def test_a_comparison_replaces_no_file(terminal: Terminal, written: Path) -> Non
     assert written.read_bytes() == content
 
 
-def test_a_file_that_is_no_markdown_is_not_replaced_by_a_restored_version(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_markdown_is_not_replaced_by_a_restored_version(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
         terminal("write", *ORDER, "--format", "txt", server=server)
     path = tmp_path / FILE.replace("md", "txt")
@@ -159,9 +151,7 @@ def test_a_version_that_is_not_there_is_one_line(
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_file_that_is_gone_or_was_emptied_is_restored(
-    terminal: Terminal, written: Path, *, is_there: bool
-) -> None:
+def test_a_file_that_is_gone_or_was_emptied_is_restored(terminal: Terminal, written: Path, *, is_there: bool) -> None:
     content = written.read_bytes()
     written.unlink()
     if is_there:
@@ -182,9 +172,7 @@ def test_versions_of_a_removed_run_are_gone_with_their_words(terminal: Terminal,
     assert written.read_bytes() == before
 
 
-def test_what_was_removed_from_the_log_is_there_again_before_it_is_replaced(
-    terminal: Terminal, written: Path
-) -> None:
+def test_what_was_removed_from_the_log_is_there_again_before_it_is_replaced(terminal: Terminal, written: Path) -> None:
     first = written.read_bytes()
     (version,) = listed(terminal)
     terminal("log", "rm", str(version["run"]))
@@ -290,9 +278,7 @@ def test_without_a_log_force_replaces_as_it_is_told(terminal: Terminal, written:
 
 @pytest.mark.usefixtures("written")
 @pytest.mark.parametrize("name", [FILE, "eigener.md", "eigener.txt"])
-def test_what_check_fixes_is_in_the_log_before_and_after(
-    terminal: Terminal, tmp_path: Path, name: str
-) -> None:
+def test_what_check_fixes_is_in_the_log_before_and_after(terminal: Terminal, tmp_path: Path, name: str) -> None:
     if name != FILE:
         (tmp_path / name).write_text(GOOD.synopsis.text, "utf-8")
     edit(tmp_path / name, "Gesa ist", "Gesa  ist")

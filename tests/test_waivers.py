@@ -28,11 +28,7 @@ def test_a_finding_is_waived_by_its_words_and_shown_so(terminal: Terminal, tmp_p
     assert "(So steht es im Brief)" in out
     data = json.loads(terminal("check", "text.md", "--json").out)
     (waived,) = [finding for finding in data["findings"] if "waived" in finding]
-    assert (waived["check"], waived["passed"], waived["waived"]) == (
-        "spelling",
-        False,
-        "So steht es im Brief",
-    )
+    assert (waived["check"], waived["passed"], waived["waived"]) == ("spelling", False, "So steht es im Brief")
 
 
 def test_a_waived_finding_comes_back_when_its_words_change(terminal: Terminal, tmp_path: Path) -> None:
@@ -80,12 +76,8 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "words", [*WORDS[:3], *(pytest.param(words, marks=pytest.mark.slow) for words in WORDS[3:])]
-)
-def test_a_word_is_added_to_the_house_and_its_comments_stay(
-    terminal: Terminal, tmp_path: Path, words: str
-) -> None:
+@pytest.mark.parametrize("words", [*WORDS[:3], *(pytest.param(words, marks=pytest.mark.slow) for words in WORDS[3:])])
+def test_a_word_is_added_to_the_house_and_its_comments_stay(terminal: Terminal, tmp_path: Path, words: str) -> None:
     file = tmp_path / "house" / "house.yaml"
     file.parent.mkdir()
     before = f"# Our house\nname: haus\n{words}orthography: de-DE  # as ever\n"

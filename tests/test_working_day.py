@@ -60,15 +60,7 @@ def test_a_draft_becomes_a_released_and_exported_text(terminal: Terminal, tmp_pa
 
     synopsis("export", VARIANT, "--format", "docx", "-o", "hund.docx", *home)
     guide = synopsis(
-        "export",
-        VARIANT,
-        "--format",
-        "xmltv",
-        "--channel",
-        "ndr.de",
-        "--start",
-        "2026-12-24T20:15+01:00",
-        *home,
+        "export", VARIANT, "--format", "xmltv", "--channel", "ndr.de", "--start", "2026-12-24T20:15+01:00", *home
     )
     assert "alten Lampe" in str(etree.fromstring(guide.out.encode()).findtext("programme/desc"))
     episode = json.loads(synopsis("export", VARIANT, "--format", "jsonld", *home).out)

@@ -22,9 +22,7 @@ from tests.test_runlog import RUN
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 ANSWER = GOOD.synopsis.as_json()
-SHORT = json.dumps(
-    {**json.loads(ANSWER), "paragraphs": json.loads(ANSWER)["paragraphs"][:1]}, ensure_ascii=False
-)
+SHORT = json.dumps({**json.loads(ANSWER), "paragraphs": json.loads(ANSWER)["paragraphs"][:1]}, ensure_ascii=False)
 NO_QUESTION = ANSWER.replace("?", ".")
 
 
@@ -88,19 +86,14 @@ async def test_a_broken_answer_is_an_attempt_that_counts_its_tokens(workspace: W
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (
-            Answer("Das kann ich nicht schreiben.", finish="refusal"),
-            "the model refused: Das kann ich nicht schreiben.",
-        ),
+        (Answer("Das kann ich nicht schreiben.", finish="refusal"), "the model refused: Das kann ich nicht schreiben."),
         (Answer("", finish="filter"), "content filter"),
         (Answer(""), "the answer is empty"),
         (Answer("Once upon a time."), "holds no JSON object"),
         (Answer("Es war einmal. " * 20_000), "holds no JSON object"),
     ],
 )
-async def test_no_answer_ends_in_a_refusal_with_its_reason(
-    workspace: Workspace, answer: Answer, problem: str
-) -> None:
+async def test_no_answer_ends_in_a_refusal_with_its_reason(workspace: Workspace, answer: Answer, problem: str) -> None:
     client = ScriptedClient([answer] * 3)
     result = await run(workspace, client)
     assert result.accepted is None
@@ -115,9 +108,7 @@ async def test_no_answer_ends_in_a_refusal_with_its_reason(
 async def test_an_english_answer_is_refused_as_such(workspace: Workspace) -> None:
     data = json.loads(ANSWER)
     for paragraph in data["paragraphs"]:
-        paragraph["text"] = (
-            "She walks along the river every morning, and nobody knows what the old dog has seen there."
-        )
+        paragraph["text"] = "She walks along the river every morning, and nobody knows what the old dog has seen there."
     result = await run(workspace, ScriptedClient([json.dumps(data)]), attempts=1)
     assert result.best is not None
     assert any(problem.startswith("language:") for problem in result.best.problems)
@@ -160,11 +151,7 @@ async def test_an_error_before_any_answer_is_raised(workspace: Workspace) -> Non
 
 async def test_a_truncated_answer_that_cannot_be_longer_is_repaired(workspace: Workspace) -> None:
     client = ScriptedClient(
-        [
-            Answer(ANSWER[:600], "length"),
-            RequestRefusedError("at most 4096 tokens", is_transient=True),
-            ANSWER,
-        ]
+        [Answer(ANSWER[:600], "length"), RequestRefusedError("at most 4096 tokens", is_transient=True), ANSWER]
     )
     result = await run(workspace, client)
     assert result.accepted == GOOD.synopsis
@@ -187,12 +174,7 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
             seen.append(f"failed {error}")
 
     show = show_of(workspace)
-    author = ModelAuthor(
-        ScriptedClient(["Gern!", ANSWER]),
-        workspace.prompts,
-        prompt_of(workspace),
-        Limits(),
-    )
+    author = ModelAuthor(ScriptedClient(["Gern!", ANSWER]), workspace.prompts, prompt_of(workspace), Limits())
     await write(author, Judge(GOOD.brief, show, workspace.gate.examine), Taking(None, RUN))
     assert seen == [
         "answered 1 Gern! not judged yet",
@@ -217,11 +199,7 @@ async def test_earlier_work_is_continued_and_its_attempts_count(workspace: Works
     show = show_of(workspace)
     author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
     result = await write(
-        author,
-        Judge(GOOD.brief, show, workspace.gate.examine),
-        Recording(None, RUN),
-        attempts=3,
-        previous=previous,
+        author, Judge(GOOD.brief, show, workspace.gate.examine), Recording(None, RUN), attempts=3, previous=previous
     )
     assert [(attempt.number, attempt.passed) for attempt in result.attempts] == [(3, False)]
     asked = client.calls[0].messages

@@ -17,9 +17,7 @@ _SCALARS = (
     | st.text()
     | st.text("aÄß„“ ,.()/;!?–’'-:#&*%@`|>{}[]\"~=<0123456789\n\t", max_size=12)
     | st.dates()
-    | st.sampled_from(
-        ["yes", "No", "null", "~", "1e3", "0x1f", "12:30", "2025-04-22", "=", "<<", "-", "a ", "a  b"]
-    )
+    | st.sampled_from(["yes", "No", "null", "~", "1e3", "0x1f", "12:30", "2025-04-22", "=", "<<", "-", "a ", "a  b"])
 )
 _VALUES = st.recursive(
     _SCALARS,

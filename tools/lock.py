@@ -46,9 +46,7 @@ def main() -> None:
                 entries.append(f"{name}=={version} \\\n    --hash=sha256:{sha256}")
             else:
                 foreign.append(name)
-    system = (
-        f"{platform.system()} {platform.machine()}, Python {'.'.join(platform.python_version_tuple()[:2])}"
-    )
+    system = f"{platform.system()} {platform.machine()}, Python {'.'.join(platform.python_version_tuple()[:2])}"
     head = f"# constraints.txt with hashes, for {system}; written by `make lock`."
     if foreign:
         sys.exit(f"no lock: these are not files of the package index: {', '.join(foreign)}")

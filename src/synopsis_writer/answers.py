@@ -15,8 +15,7 @@ from synopsis_writer.characters import join_surrogates
 _MARKS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _CLOSE, _OPEN = ("|".join(_MARKS[kind]) for kind in ("close", "open"))
 _MARK = re.compile(
-    re.sub(r"\{(name|left|right)\}", lambda part: _MARKS[part[1]], f"(?P<close>{_CLOSE})|{_OPEN}"),
-    re.IGNORECASE,
+    re.sub(r"\{(name|left|right)\}", lambda part: _MARKS[part[1]], f"(?P<close>{_CLOSE})|{_OPEN}"), re.IGNORECASE
 )
 _MOST_DIGITS = 300  # of a whole number; Python reads no 4,300
 _MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
@@ -40,8 +39,7 @@ _TOKEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)|[\"'„“”]", re.DOTALL)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # What follows the end of a string, and hardly a quote inside one: a bracket, the next key, the next item.
 _AFTER_VALUE = re.compile(
-    rf"{_SKIP}(?:[}}\]]|\Z|(?:,{_SKIP})*+(?:[}}]|\Z|{_QUOTED_KEY}{_SKIP}(?::|\Z)|[\"'“„][\w .-]*\Z))",
-    re.DOTALL,
+    rf"{_SKIP}(?:[}}\]]|\Z|(?:,{_SKIP})*+(?:[}}]|\Z|{_QUOTED_KEY}{_SKIP}(?::|\Z)|[\"'“„][\w .-]*\Z))", re.DOTALL
 )
 _AFTER_BARE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|\w*{_SKIP}(?::|\Z)))", re.DOTALL)
 _AFTER_ITEM = {

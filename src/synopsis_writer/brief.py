@@ -91,10 +91,7 @@ def _check_range(value: tuple[int, int], info: ValidationInfo) -> tuple[int, int
 
 
 _Range = Annotated[
-    tuple[int, int],
-    BeforeValidator(_read_range),
-    AfterValidator(_check_range),
-    PlainSerializer("{0[0]}-{0[1]}".format),
+    tuple[int, int], BeforeValidator(_read_range), AfterValidator(_check_range), PlainSerializer("{0[0]}-{0[1]}".format)
 ]
 # YAML reads 2025-04-22 as a date.
 _Written = BeforeValidator(lambda value: str(value) if isinstance(value, date) else value)

@@ -27,9 +27,7 @@ def printable(text: str) -> str:
     """Return `text` with control, direction and half characters escaped: no text can steer a terminal."""
     if _PRINTED_AS_IS.sub("", text).isprintable():  # quick, and usually so
         return text
-    return "".join(
-        char if char.isprintable() or _PRINTED_AS_IS.match(char) else repr(char)[1:-1] for char in text
-    )
+    return "".join(char if char.isprintable() or _PRINTED_AS_IS.match(char) else repr(char)[1:-1] for char in text)
 
 
 def format_json(data: Any, indent: int | None = None) -> str:

@@ -264,9 +264,7 @@ def format_document(meta: Mapping[str, Any], text: str) -> str:
 
 
 # Without aliases, which `compose_yaml` refuses.
-_Dumper: Any = type(
-    "_", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda *_: True}
-)
+_Dumper: Any = type("_", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda *_: True})
 
 # What cannot be read as anything but text: it begins with a letter and has none of YAML's marks.
 _PLAIN = re.compile(r"[A-Za-zÀ-ɏ](?:[0-9A-Za-zÀ-ɏ_ ,.()/;!?“„–’'-]*[0-9A-Za-zÀ-ɏ_,.()/;!?“„–’'-])?")

@@ -195,9 +195,7 @@ class Judge:
     async def __call__(self, attempt: Attempt) -> Attempt:
         """Return an attempt with what its answer holds, and what is found in it."""
         synopsis, problem = read_answer(attempt, Synopsis, self.fix)
-        return (
-            replace(attempt, problem=problem) if synopsis is None else await self.examine(synopsis, attempt)
-        )
+        return replace(attempt, problem=problem) if synopsis is None else await self.examine(synopsis, attempt)
 
     def fix(self, text: str) -> str:
         """Return a text put right."""

@@ -124,9 +124,7 @@ def example_files(folder: Path) -> list[Path]:
     return files
 
 
-def add(
-    source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence[str] = (), **given: str
-) -> Path:
+def add(source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence[str] = (), **given: str) -> Path:
     """Save a person's own synopsis as an example in `folder`, its words unchanged; return its path.
 
     `given` (show, theme, form, title, logline) comes before a CSV's columns, these before the front matter.

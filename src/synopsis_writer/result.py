@@ -225,9 +225,7 @@ class Result:
             title = f"{slug(beside.stem, _LONGEST_NAME - len(form) - 1)}-{form}"
         return save(self.render(file_format), home, title, file_format, within=within, force=force)
 
-    def save_refused(
-        self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False
-    ) -> Path | None:
+    def save_refused(self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False) -> Path | None:
         """Save the best attempt as it is straight into `folder`; None when no model answered."""
         if self.best is None:
             return None

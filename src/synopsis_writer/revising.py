@@ -435,9 +435,7 @@ class Reviewer:
                     _log.info("review: the repair is refused, the text stays as it was")
         return replace(result, attempts=tuple(attempts), best=best, reviews=tuple(reviews))
 
-    async def read(
-        self, page: Page, brief: Brief, show: Show, recording: Recording, number: int = 1
-    ) -> list[Attempt]:
+    async def read(self, page: Page, brief: Brief, show: Show, recording: Recording, number: int = 1) -> list[Attempt]:
         """Return the answers on attempt `number`, none where the check is off; the last has what is found."""
         level = self.prompts.house.form(brief.form).level(REVIEW)
         if level == "off" or REVIEW in self.settings.disable:

@@ -8,15 +8,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from synopsis_writer.brief import clean_line
 from synopsis_writer.document import read_toml

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    create_model,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model
 
 from synopsis_writer.answers import find_objects
 from synopsis_writer.brief import clean_line
@@ -213,9 +205,7 @@ _STORYLINE = re.compile(
     r"[(*\[]*(?:[^\W\d_]{2,}[\s_:-]+)?([abc])(?:[\s_:.()*\]-](?!.*\b[abc]\b).*)?", re.IGNORECASE | re.DOTALL
 )
 # `Gesa Meinecke (Schäferin)`, `Gesa Meinecke: Schäferin`
-_PERSON = re.compile(
-    r"\s*(?:[-*•–]\s+|\d+\.\s+)?([^:(,]+?)\s*(?:\((.+)\)|(?:[:,]|\s[–—-]\s)(.+))?\s*", re.DOTALL
-)
+_PERSON = re.compile(r"\s*(?:[-*•–]\s+|\d+\.\s+)?([^:(,]+?)\s*(?:\((.+)\)|(?:[:,]|\s[–—-]\s)(.+))?\s*", re.DOTALL)
 _NO_ROLE = "ohne Angabe"
 
 

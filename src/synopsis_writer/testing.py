@@ -41,9 +41,7 @@ class ScriptedClient:
         """Give the next answer, or raise it; raises AssertionError where the script is used up."""
         self.calls.append(Call(tuple(messages), schema, limits))
         if len(self.calls) > len(self._answers):
-            asked = (
-                f"call {len(self.calls)} to '{self.name}', but its script has {len(self._answers)} answers"
-            )
+            asked = f"call {len(self.calls)} to '{self.name}', but its script has {len(self._answers)} answers"
             raise AssertionError(f"{asked}: add one, or find out what makes the extra call")
         answer = self._answers[len(self.calls) - 1]
         if isinstance(answer, BaseException):

@@ -448,9 +448,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             recording = self._recording("revise", brief, author, on_attempt)
             result = await self._write(recording, author, reviser, is_reviewed=is_whole_text)
         parts = result.best.variants if result.best is not None else ()
-        return Revised(
-            source.document, request, tuple(replace(result, best=part) for part in parts) or (result,)
-        )
+        return Revised(source.document, request, tuple(replace(result, best=part) for part in parts) or (result,))
 
     def _touch(self, text: Document | Path) -> Version | None:
         """Return the version that a text is, recorded now if it is new; None where it cannot be recorded."""
@@ -553,9 +551,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             self._record_saved(result, path, replaced, {})
         return path
 
-    def _record_saved(
-        self, result: Result, path: Path, parent: Version | None, request: Mapping[str, Any]
-    ) -> None:
+    def _record_saved(self, result: Result, path: Path, parent: Version | None, request: Mapping[str, Any]) -> None:
         """Record where a result was saved, and its text as a version; a log that fails is reported."""
         if not (result.run and self._log and result.best is not None):
             return

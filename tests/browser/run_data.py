@@ -73,17 +73,13 @@ def refused(case: Case) -> tuple[AttemptLine, ...]:
 
 
 def accepted(synopsis: Synopsis) -> AttemptLine:
-    return AttemptLine(
-        number=1, passed=True, problems=(), checks=(), answer=synopsis.as_json(), synopsis=synopsis
-    )
+    return AttemptLine(number=1, passed=True, problems=(), checks=(), answer=synopsis.as_json(), synopsis=synopsis)
 
 
 def shapeless(case: Case) -> AttemptLine:
     answer = f"Gern, hier ist die Synopsis zu {case.brief.show}:\n\n" + case.reference.text[:900]
     problem = "structure: the answer holds no JSON object"
-    return AttemptLine(
-        number=1, passed=False, problems=(problem,), checks=("structure",), answer=answer, synopsis=None
-    )
+    return AttemptLine(number=1, passed=False, problems=(problem,), checks=("structure",), answer=answer, synopsis=None)
 
 
 def attempts_of(case: Case, rng: Random, skill: float) -> tuple[AttemptLine, ...]:
@@ -147,9 +143,7 @@ def scores_of(row: Row, rng: Random) -> dict[str, float | None]:
     return scores
 
 
-def scored_rows(
-    cases: Sequence[Case], models: Sequence[str], repeats: int, seed: int = 1
-) -> Iterator[Scored]:
+def scored_rows(cases: Sequence[Case], models: Sequence[str], repeats: int, seed: int = 1) -> Iterator[Scored]:
     rng = Random(seed)
     for case, model, prompt, repeat in product(cases, models, PROMPTS, range(repeats)):
         if model == DEMO and prompt != "stand":

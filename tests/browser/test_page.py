@@ -135,12 +135,8 @@ def test_the_policy_allows_no_other_script_style_or_image(chromium: Any, address
     context.close()
 
 
-@pytest.mark.parametrize(
-    ("head", "first"), [("chrF", "descending"), ("seconds", "ascending"), ("cost", "ascending")]
-)
-def test_a_column_sorts_best_first_and_then_the_other_way(
-    chromium: Any, address: str, head: str, first: str
-) -> None:
+@pytest.mark.parametrize(("head", "first"), [("chrF", "descending"), ("seconds", "ascending"), ("cost", "ascending")])
+def test_a_column_sorts_best_first_and_then_the_other_way(chromium: Any, address: str, head: str, first: str) -> None:
     with opened(chromium, address) as page:
         button = page.get_by_role("button", name=head, exact=True)
         for order in (first, "ascending" if first == "descending" else "descending"):
@@ -172,9 +168,7 @@ def test_sorting_works_by_keyboard_and_the_focus_is_visible(chromium: Any, addre
         assert page.locator('#table th[aria-sort="ascending"]').inner_text().startswith("Case")
 
 
-def test_the_filters_leave_what_fits_in_table_and_cases(
-    chromium: Any, address: str, scored: list[Scored]
-) -> None:
+def test_the_filters_leave_what_fits_in_table_and_cases(chromium: Any, address: str, scored: list[Scored]) -> None:
     case = CASES[1]
     with opened(chromium, address) as page:
         page.locator("#find").fill(f"{case.id} {REAL[0].upper()}")
@@ -229,9 +223,7 @@ def test_a_text_is_beside_its_reference_and_on_a_phone_above_it(chromium: Any, a
 def test_the_page_itself_never_scrolls_sideways(chromium: Any, address: str, width: int) -> None:
     with opened(chromium, address, viewport={"width": width, "height": 812}) as page:
         for is_open in (False, True):
-            page.evaluate(
-                "(open) => document.querySelectorAll('details').forEach((each) => each.open = open)", is_open
-            )
+            page.evaluate("(open) => document.querySelectorAll('details').forEach((each) => each.open = open)", is_open)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -295,9 +287,7 @@ def test_without_script_all_of_it_can_be_read(chromium: Any, address: str, score
 def test_a_text_full_of_markup_stays_text_and_runs_nothing(chromium: Any, tmp_path: Path) -> None:
     brief = CASES[0].brief.model_copy(update={"theme": HOSTILE, "notes": HOSTILE})
     paragraph = CASES[0].reference.paragraphs[0].model_copy(update={"text": HOSTILE})
-    bad = CASES[0].reference.model_copy(
-        update={"title": HOSTILE, "logline": HOSTILE, "paragraphs": (paragraph,)}
-    )
+    bad = CASES[0].reference.model_copy(update={"title": HOSTILE, "logline": HOSTILE, "paragraphs": (paragraph,)})
     case = replace(CASES[0], brief=brief, reference=bad, facts=(HOSTILE,))
     no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
     refusal = {"passed": False, "checks": ("theme",), "problems": (f"theme: {HOSTILE}",)}

@@ -28,11 +28,7 @@ def promise(page: str) -> dict[str, Any]:
     return {
         "commands": sorted(item.split()[0] for item in sections.get("Commands", ())),
         "arguments": [
-            {
-                "name": re.sub(r" <.*", "", item.split("  ")[0]),
-                "is_required": "[required]" in item,
-                **_default(item),
-            }
+            {"name": re.sub(r" <.*", "", item.split("  ")[0]), "is_required": "[required]" in item, **_default(item)}
             for item in sections.get("Arguments", ())
         ],
         "options": {

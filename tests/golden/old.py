@@ -31,15 +31,7 @@ from tests.golden.scenes import (
     reference,
     suite,
 )
-from tests.golden.servers import (
-    BatchServer,
-    Fault,
-    Hangup,
-    LoopbackServer,
-    Reply,
-    restored_server,
-    state_of,
-)
+from tests.golden.servers import BatchServer, Fault, Hangup, LoopbackServer, Reply, restored_server, state_of
 
 OLD = DATA / "old"
 SECOND_THEME = "Ein Prozess, den niemand führen will"
@@ -208,8 +200,7 @@ def large_pool(folder: Path) -> None:
         place = list(shows)[number % 2]
         thing, town = things[number % 10], places[number // 10 % 5]
         text = (
-            f"Gesa Meinecke sucht in {town} einen {thing} mit der Nummer {number} "
-            f"und findet ihn bei Tag {number * 7}."
+            f"Gesa Meinecke sucht in {town} einen {thing} mit der Nummer {number} und findet ihn bei Tag {number * 7}."
         )
         head = (
             f"---\nbrief: {{show: {shows[place]}, theme: 'Der {thing} {number} aus {town}', "
@@ -365,9 +356,7 @@ def open_evals(house: House) -> None:
         house.file(f"run.{form}")
     house("eval", "report", "worse", "-o", "report.html", "--against", "run")
     page = (house.folder / "report.html").read_text(encoding="utf-8")
-    house.note(
-        "report", {"is whole": page.rstrip().endswith("</html>"), "names": [name in page for name in CASES]}
-    )
+    house.note("report", {"is whole": page.rstrip().endswith("</html>"), "names": [name in page for name in CASES]})
     judged = [step for name in CASES for step in judgements(facts_of(name))]
     asked(house, judged, *EVAL, "--out", "run", "--judge", "judge-model")
     asked(house, [], *EVAL, "--out", "worse")

@@ -9,16 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tests.golden.command import ROOT, House
-from tests.golden.material import (
-    CORPUS,
-    GOOD,
-    ORDER,
-    THEME,
-    answer_of,
-    closed_answer,
-    good_answer,
-    outline_answer,
-)
+from tests.golden.material import CORPUS, GOOD, ORDER, THEME, answer_of, closed_answer, good_answer, outline_answer
 from tests.golden.servers import BatchServer, Fault, Hangup, LoopbackServer, Reply, Unasked
 from tests.support.judging import JudgeServer, reply, scores
 
@@ -74,9 +65,7 @@ def write_repaired(house: House) -> None:
 def write_refused(house: House) -> None:
     closed = Reply(closed_answer())
     asked(house, [closed], "write", *ORDER, *HOSTED, "--json", "--attempts", "1")
-    asked(
-        house, [closed], "write", *ORDER, *HOSTED, "--json", "--attempts", "1", "--keep-rejected", "refused"
-    )
+    asked(house, [closed], "write", *ORDER, *HOSTED, "--json", "--attempts", "1", "--keep-rejected", "refused")
     house.file("refused/der-weisse-hund.md")
     unstructured = ("--attempts", "1", "--keep-rejected", "refused")
     asked(house, [Reply("Gern!")], "write", *ORDER, *HOSTED, "--json", *unstructured)
@@ -183,9 +172,7 @@ def check_formats(house: House) -> None:
     (house.folder / "plain.txt").write_text(plain, encoding="utf-8")
     house("check", "closed.md")
     house("check", "closed.md", "--format", "github")
-    house(
-        "check", "closed.md", "--format", "json", "--form", "episode", "--show", "gzsz", "--theme", "Ein Hund"
-    )
+    house("check", "closed.md", "--format", "json", "--form", "episode", "--show", "gzsz", "--theme", "Ein Hund")
     house("check", "plain.txt", "--json")
     house("check", "-", "--json", "--form", "portrait", stdin=plain.encode())
     house("check", "-", "--json", "--disable", "hook", "--disable", "cast", stdin=closed.encode())
@@ -219,10 +206,7 @@ def batch_run(house: House) -> None:
         house("batch", "export", "out", "--format", form, "-o", f"texts.{form}")
         house.file(f"texts.{form}")
     house("batch", "export", "out", "--format", "md", "-o", "texts")
-    house.note(
-        "files",
-        sorted(str(path.relative_to(house.folder)) for path in (house.folder / "texts").rglob("*.md")),
-    )
+    house.note("files", sorted(str(path.relative_to(house.folder)) for path in (house.folder / "texts").rglob("*.md")))
 
 
 def batch_variety(house: House) -> None:
@@ -301,9 +285,7 @@ def suite(folder: Path) -> None:
     cases.mkdir(parents=True)
     for name in CASES:
         shutil.copy(ROOT / "evals" / "cases" / f"{name}.md", cases)
-    text = (
-        "groups: {small: [abtrift, bis-neun]}\nthresholds: {passed: {min: 0.5}}\nwatched: [passed, facts]\n"
-    )
+    text = "groups: {small: [abtrift, bis-neun]}\nthresholds: {passed: {min: 0.5}}\nwatched: [passed, facts]\n"
     (folder / "evals" / "suite.yaml").write_text(text, encoding="utf-8")
 
 

@@ -223,8 +223,7 @@ def _flood_of_speech(text: HouseText) -> HouseText:
     first, last = _OWN_MARKS[text.house]
     plain = text.text.replace(first, "").replace(last, "")
     told = each_sentence(
-        plain,
-        lambda number, told: told if number % 2 else f"{first}{told.rstrip('.?!… ')}{last}, heisst es da.",
+        plain, lambda number, told: told if number % 2 else f"{first}{told.rstrip('.?!… ')}{last}, heisst es da."
     )
     return replace(text, text=told.replace("heisst", "heisst" if text.house == "schweiz" else "heißt"))
 
@@ -324,9 +323,7 @@ def _soft_loop(text: str) -> str:
 
 
 def _same_opening(text: str) -> str:
-    return each_sentence(
-        text, lambda number, told: f"Dann {told[0].lower()}{told[1:]}" if 0 < number < 4 else told
-    )
+    return each_sentence(text, lambda number, told: f"Dann {told[0].lower()}{told[1:]}" if 0 < number < 4 else told)
 
 
 # Theme and people
@@ -355,9 +352,7 @@ def _introduced(house: House) -> tuple[tuple[str, str], ...]:
 
 def _foreign_cast(text: HouseText) -> list[str]:
     others = [
-        (show, name)
-        for show, name in _introduced(text.house)
-        if show != text.show and re.fullmatch(_FULL_NAME, name)
+        (show, name) for show, name in _introduced(text.house) if show != text.show and re.fullmatch(_FULL_NAME, name)
     ]
     show = dice(text.text).choice(others)[0]
     return [name for other, name in others if other == show]
@@ -370,9 +365,7 @@ def _people_of_another_show(text: HouseText) -> HouseText:
 
 
 def _guest_of_another_show(text: HouseText) -> HouseText:
-    return replace(
-        text, text=insert(text.text, f"Auf dem Flur wartet seit einer Stunde {_foreign_cast(text)[0]}.")
-    )
+    return replace(text, text=insert(text.text, f"Auf dem Flur wartet seit einer Stunde {_foreign_cast(text)[0]}."))
 
 
 def _people_of_the_brief_missing(text: HouseText) -> HouseText:
@@ -389,14 +382,8 @@ def _crowd_of_strangers(text: HouseText) -> HouseText:
 
 def _changed_last_name(text: HouseText) -> HouseText:
     """Give a regular of the text another last name once."""
-    first = next(
-        (name.split()[0] for name in _named(text) if re.fullmatch(_FULL_NAME, name) and "." not in name), None
-    )
-    return (
-        replace(text, text=insert(text.text, f"Daran hat {first} Strothmann nicht gedacht."))
-        if first
-        else text
-    )
+    first = next((name.split()[0] for name in _named(text) if re.fullmatch(_FULL_NAME, name) and "." not in name), None)
+    return replace(text, text=insert(text.text, f"Daran hat {first} Strothmann nicht gedacht.")) if first else text
 
 
 DAMAGES = (

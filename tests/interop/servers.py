@@ -16,9 +16,7 @@ CLOSED = "http://127.0.0.1:9"  # nothing listens there
 
 
 @contextlib.contextmanager
-def running(
-    command: Sequence[str], ready: str, environment: Mapping[str, str], seconds: float = 120
-) -> Iterator[str]:
+def running(command: Sequence[str], ready: str, environment: Mapping[str, str], seconds: float = 120) -> Iterator[str]:
     """Start a server, and yield the base URL that its output names; stop it at the end.
 
     Args:
@@ -27,11 +25,7 @@ def running(
         environment: variables to set besides; whatever wants out of the machine finds a closed door.
         seconds: it is stopped, and the test fails, when it does not serve by then.
     """
-    shut = {
-        name: CLOSED
-        for word in ("http", "https", "all")
-        for name in (f"{word}_proxy", f"{word.upper()}_PROXY")
-    }
+    shut = {name: CLOSED for word in ("http", "https", "all") for name in (f"{word}_proxy", f"{word.upper()}_PROXY")}
     log: list[str] = []
     with subprocess.Popen(
         command,

@@ -54,17 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("litellm")
     path = home / "config.yaml"
     path.write_text(config(), encoding="utf-8")
-    command = [
-        str(PROXY),
-        "--config",
-        str(path),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--telemetry",
-        "False",
-    ]
+    command = [str(PROXY), "--config", str(path), "--host", "127.0.0.1", "--port", "0", "--telemetry", "False"]
     # Without the variable it fetches a list of prices when it is imported.
     environment = {"HOME": str(home), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     with running(command, r"Uvicorn running on (http://127\.0\.0\.1:\d+)", environment) as address:
@@ -88,14 +78,9 @@ def test_a_synopsis_is_written_and_saved(server: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [
-        ("voll", "too many requests: try again later"),
-        ("defekt", "answered 500 every time: try again later"),
-    ],
+    [("voll", "too many requests: try again later"), ("defekt", "answered 500 every time: try again later")],
 )
-def test_a_transient_error_is_logged_and_retried(
-    server: str, tmp_path: Path, model: str, message: str
-) -> None:
+def test_a_transient_error_is_logged_and_retried(server: str, tmp_path: Path, model: str, message: str) -> None:
     flags = ["--base-url", server, "--model", model, "--max-retries", "1"]
     run = synopsis(tmp_path, "write", *ORDER, *flags)
     assert (run.code, run.out, files(tmp_path)) == (3, "", [])

@@ -39,9 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     gguf = packaged_weights(tmp_path_factory.mktemp("weights"))
     script = str(Path(__file__).with_name("llama_server.py"))
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    with running(
-        [sys.executable, script, str(gguf), NAME, KEY], r"serving at (http://\S+)", threads
-    ) as address:
+    with running([sys.executable, script, str(gguf), NAME, KEY], r"serving at (http://\S+)", threads) as address:
         yield address
     gguf.unlink()  # pytest keeps the folders of the last three runs
 
@@ -105,9 +103,7 @@ def test_a_model_too_small_is_refused_by_the_gate_and_its_tokens_counted(server:
     assert "refused by the gate" in run.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["models"], ["write", *ORDER, "--model", NAME, "--quiet"]], ids=lambda a: a[0]
-)
+@pytest.mark.parametrize("arguments", [["models"], ["write", *ORDER, "--model", NAME, "--quiet"]], ids=lambda a: a[0])
 def test_a_wrong_key_exits_3_and_says_so(server: str, tmp_path: Path, arguments: list[str]) -> None:
     run = synopsis(tmp_path, *arguments, "--base-url", server, key="sk-wrong")
     assert (run.code, files(tmp_path)) == (3, [])

@@ -57,9 +57,7 @@ class Served:
         """Start the command, and wait until it prints its address."""
         where = ("--port", str(port)) if "page" in self.command else ()
         command = [COMMAND, *self.command, *where, *self.flags]
-        self._process = Forked(
-            command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, encoding="utf-8"
-        )
+        self._process = Forked(command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, encoding="utf-8")
         assert self._process.stderr is not None
         said = []
         for line in self._process.stderr:
@@ -107,11 +105,7 @@ def environment_of(
         (cache / "languages").symlink_to(languages, target_is_directory=True)
     folders = {f"XDG_{name.upper()}_HOME": str(home / name) for name in ("config", "data", "cache", "state")}
     address = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "sk-secret"} if model else {}
-    plain = {
-        "HOME": str(home),
-        "LC_ALL": "C.UTF-8",
-        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
-    }
+    plain = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
     return {**kept, **folders, **address, **plain, "SYNOPSIS_LANG": "en", **more}
 
 
@@ -151,9 +145,7 @@ def watch(page: Any, address: str) -> list[str]:
 
     def hear(message: Any) -> None:
         refused = _REFUSED.match(message.text)
-        if message.type in {"error", "warning"} and not (
-            refused and refused[refused.lastindex or 0] in page.refusals
-        ):
+        if message.type in {"error", "warning"} and not (refused and refused[refused.lastindex or 0] in page.refusals):
             complaints.append(f"{message.text} {message.location['url']}")
 
     def asked(request: Any) -> None:

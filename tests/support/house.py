@@ -21,9 +21,7 @@ from tests.support.loopback import Reply
 from tests.support.provider import BatchServer
 from tests.support.terminal import ANSWER, GOOD
 
-QUICK = ProviderLimits(
-    settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=5.0
-)
+QUICK = ProviderLimits(settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=5.0)
 
 
 KEY: dict[str, Any] = {"OPENAI_API_KEY": "sk-secret"}
@@ -60,15 +58,8 @@ class House:
     def order(self, **more: Any) -> Order:
         return Order(self.folder / "briefs.csv", self.out, **more)
 
-    def submit(
-        self, server: BatchServer, limits: ProviderLimits = QUICK, *, order: Any = None, **more: Any
-    ) -> Counts:
-        work = submit_batch(
-            self.order(**(order or {})),
-            self.settings(server, **more),
-            KEY,
-            limits=limits,
-        )
+    def submit(self, server: BatchServer, limits: ProviderLimits = QUICK, *, order: Any = None, **more: Any) -> Counts:
+        work = submit_batch(self.order(**(order or {})), self.settings(server, **more), KEY, limits=limits)
         return asyncio.run(work)
 
     def fetch(
@@ -84,9 +75,7 @@ class House:
         )
         return asyncio.run(work)
 
-    def cancel(
-        self, server: BatchServer, limits: ProviderLimits = QUICK, *, forget: Sequence[int] = ()
-    ) -> None:
+    def cancel(self, server: BatchServer, limits: ProviderLimits = QUICK, *, forget: Sequence[int] = ()) -> None:
         settings = self.settings(server)
         asyncio.run(cancel_batch(self.out, settings, KEY, forget=forget, limits=limits))
 

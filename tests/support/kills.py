@@ -116,13 +116,7 @@ def write_briefs(path: Path, rows: int) -> dict[str, str]:
 
 
 def kill_often(
-    folder: Path,
-    *,
-    rows: int,
-    kills: int,
-    in_flight: int,
-    flags: Sequence[str] = (),
-    seed: int = 1,
+    folder: Path, *, rows: int, kills: int, in_flight: int, flags: Sequence[str] = (), seed: int = 1
 ) -> Toll:
     """Run a batch that is killed so many times and then ends by itself.
 
@@ -163,23 +157,13 @@ def kill_often(
         for number in range(kills + 1)
     ]
     return Toll(
-        rows,
-        in_flight,
-        _statuses(folder),
-        _answers(folder),
-        tuple(killed[:-1]),
-        killed[-1],
-        is_whole,
-        code,
-        told,
+        rows, in_flight, _statuses(folder), _answers(folder), tuple(killed[:-1]), killed[-1], is_whole, code, told
     )
 
 
 def _start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> Forked[bytes]:
     with (folder / "message").open("wb") as message:
-        return Forked(
-            [COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=message
-        )
+        return Forked([COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=message)
 
 
 def _log_grows(folder: Path, process: Forked[bytes]) -> bool:
@@ -213,9 +197,7 @@ def processes(folder: Path) -> tuple[str, ...]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if place.joinpath("cwd").readlink() == folder and (
-                line := place.joinpath("cmdline").read_bytes()
-            ):
+            if place.joinpath("cwd").readlink() == folder and (line := place.joinpath("cmdline").read_bytes()):
                 found.append(line.replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue  # it has gone, or is another user's

@@ -50,14 +50,7 @@ class Reply:
             "object": "chat.completion",
             "created": 1_700_000_000,
             "model": model,
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": self.finish,
-                    "logprobs": None,
-                    "message": message,
-                }
-            ],
+            "choices": [{"index": 0, "finish_reason": self.finish, "logprobs": None, "message": message}],
             "usage": self._usage(),
         }
 
@@ -333,9 +326,7 @@ class Player(http.server.BaseHTTPRequestHandler):
             case _:
                 self._answer(step, str(body.get("model")))
 
-    def _stream(
-        self, step: Reply | CutStream | FailingStream | StalledStream, body: Mapping[str, Any]
-    ) -> None:
+    def _stream(self, step: Reply | CutStream | FailingStream | StalledStream, body: Mapping[str, Any]) -> None:
         asked = body.get("stream_options") or {}
         model = f"{body['model']}-2026"
         if isinstance(step, Reply):

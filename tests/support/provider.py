@@ -14,9 +14,7 @@ from typing import Any, Self
 from tests.support.loopback import Fault, Reply, Request
 
 _POLL = 0.01
-_PART = re.compile(
-    rb'name="(\w+)"(?:; filename="[^"]*")?(?:\r\nContent-Type: [^\r]*)?\r\n\r\n', re.IGNORECASE
-)
+_PART = re.compile(rb'name="(\w+)"(?:; filename="[^"]*")?(?:\r\nContent-Type: [^\r]*)?\r\n\r\n', re.IGNORECASE)
 _MADE, _DAY = 1_700_000_000, 86_400
 Ask = Mapping[str, Any]
 
@@ -99,11 +97,7 @@ class Batch:
             "errors": {"object": "list", "data": self.problems} if self.problems else None,
             "created_at": _MADE,
             "expires_at": _MADE + _DAY,
-            "request_counts": {
-                "total": len(self.requests),
-                "completed": len(self.output),
-                "failed": len(self.errors),
-            },
+            "request_counts": {"total": len(self.requests), "completed": len(self.output), "failed": len(self.errors)},
             "metadata": self.metadata,
         }
 
@@ -241,8 +235,7 @@ class BatchServer:
     def _upload(self, raw: bytes) -> tuple[int, Any]:
         parts = _PART.split(raw)
         fields = {
-            name.decode(): part.rpartition(b"\r\n--")[0]
-            for name, part in zip(parts[1::2], parts[2::2], strict=True)
+            name.decode(): part.rpartition(b"\r\n--")[0] for name, part in zip(parts[1::2], parts[2::2], strict=True)
         }
         name = f"file_{len(self.files) + 1}"
         self.files[name] = fields["file"]
@@ -349,12 +342,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True  # the other side has gone
 
     def _send(
-        self,
-        status: int,
-        body: Any,
-        *,
-        is_cut: bool = False,
-        headers: Mapping[str, str] = MappingProxyType({}),
+        self, status: int, body: Any, *, is_cut: bool = False, headers: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)

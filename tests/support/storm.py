@@ -162,9 +162,7 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
             later: list[int] = []
             clients = [_open(server, folder, is_streamed=is_streamed) for is_streamed in (False, True)]
 
-            async def work(
-                waiting: Iterator[int], later: list[int], clients: Sequence[CachingClient]
-            ) -> None:
+            async def work(waiting: Iterator[int], later: list[int], clients: Sequence[CachingClient]) -> None:
                 nonlocal begun
                 while not later and (number := next(waiting, None)) is not None:
                     begun += 1
@@ -201,9 +199,7 @@ def _open(server: LoopbackServer, folder: Path, *, is_streamed: bool) -> Caching
     return CachingClient(BudgetClient(hosted, pricer, Budget()), cache, "storm", "write")
 
 
-async def _write(
-    run_id: str, number: int, client: CachingClient, writer: Writer, log: RunLog, folder: Path
-) -> str:
+async def _write(run_id: str, number: int, client: CachingClient, writer: Writer, log: RunLog, folder: Path) -> str:
     """Write one brief, and save it; return why it was not saved."""
     show = writer.workspace.find_show(GOOD.brief.show)
     prompt = writer.prompt(GOOD.brief)

@@ -74,8 +74,7 @@ def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
             raise BriefError(
                 f"{where}: row {place} has the id '{given}' of row {first}: give each an id of its own"
                 if given
-                else f"{where}: row {place} asks for the same as row {first}: "
-                "give both an id, in a column 'id'"
+                else f"{where}: row {place} asks for the same as row {first}: give both an id, in a column 'id'"
             )
         yield BatchRow(name, place, brief)
     if not places:
@@ -210,9 +209,7 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[Row]:
                 yield where, dict(zip(columns, map(plain_text, cells), strict=False))
             where, size = f"{path}:{reader.line_num + first}", 0
     except csv.Error as error:
-        way_out = (
-            "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
-        )
+        way_out = "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
         raise BriefError(f"{where}: the row that begins here is not CSV ({error}): {way_out}") from error
 
 

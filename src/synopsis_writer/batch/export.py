@@ -36,9 +36,7 @@ def release_row(path: Path, by: str, writer: Writer, waivers: Mapping[str, str])
     with BatchStore(folder, {}) as store:
         row = next(store.accepted("AND id = ?", name), None)
         if row is None:
-            raise InputError(
-                f"{folder}: has no accepted row '{name}': name one that synopsis batch export has"
-            )
+            raise InputError(f"{folder}: has no accepted row '{name}': name one that synopsis batch export has")
         document = Document(path, _fields(row), row.synopsis.text)
 
         def save(released: Document) -> None:

@@ -268,11 +268,7 @@ async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = Non
 
 
 async def make_rows(
-    rows: Iterator[tuple[BatchRow, NextAttempt]],
-    make: MakeRow,
-    saver: "RowSaver",
-    concurrency: int,
-    stop: Stop,
+    rows: Iterator[tuple[BatchRow, NextAttempt]], make: MakeRow, saver: "RowSaver", concurrency: int, stop: Stop
 ) -> None:
     """Make rows concurrently, each saved before its worker takes the next; raises as `run_concurrently`."""
 

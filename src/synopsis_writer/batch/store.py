@@ -32,8 +32,7 @@ _SCRIPTS = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
 MIGRATIONS = tuple(path.read_text(encoding="utf-8") for path in _SCRIPTS)
 
 RECOVERY = (
-    "put a copy of it in its place, save what can still be read with synopsis batch export, "
-    "or start over with --fresh"
+    "put a copy of it in its place, save what can still be read with synopsis batch export, or start over with --fresh"
 )
 
 _MOST_TRIED = 1_000_000  # places, where nothing says which there are
@@ -247,9 +246,7 @@ class BatchStore(BatchReader):
         with contextlib.suppress(OSError):
             if os.path.samestat(self._opened, self._record.stat()):
                 return
-        raise FileError(
-            f"{self._record}: was moved or deleted while the batch was running: put it back, and run again"
-        )
+        raise FileError(f"{self._record}: was moved or deleted while the batch was running: put it back, and run again")
 
     def counts(self) -> Counts:
         """Return the counts of a record that is still there."""
@@ -378,9 +375,7 @@ class BatchStore(BatchReader):
         for (place,) in rows:
             yield from self.accepted("AND place = ?", place)
 
-    def begin_shard(
-        self, key: str, server: str, digest: str, worst: Spent, attempts: Sequence[NextAttempt]
-    ) -> Shard:
+    def begin_shard(self, key: str, server: str, digest: str, worst: Spent, attempts: Sequence[NextAttempt]) -> Shard:
         """Record a shard and its rows before anything of it is sent; return it."""
         cost = (str(worst.cost.amount), worst.cost.currency) if worst.cost else (None, None)
         with self.transaction():
@@ -400,9 +395,7 @@ class BatchStore(BatchReader):
         self.update("shards", "number", shard.number, values)
         return self.shards("key = ?", shard.key)[0]
 
-    def asked(
-        self, shard: Shard, which: str = "is_read = 0", *values: int
-    ) -> Iterator[tuple[BatchRow, NextAttempt]]:
+    def asked(self, shard: Shard, which: str = "is_read = 0", *values: int) -> Iterator[tuple[BatchRow, NextAttempt]]:
         """Yield the rows of a shard that did not come back, or others by a condition in SQL, in order."""
         rows = f"{_ATTEMPT} FROM asked JOIN rows USING (place) WHERE shard = ?"
         return self._attempts(f"{rows} AND {which}", shard.number, *values)

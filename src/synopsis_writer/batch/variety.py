@@ -88,8 +88,7 @@ class Variety:
                 features = features_of(synopsis, show)
                 people, marks = "\n".join(features.people), features.fingerprints.astype("<u4").tobytes()
                 number = self._database.execute(
-                    "INSERT INTO variety_texts (row, show, title, opening, people, marks) "
-                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO variety_texts (row, show, title, opening, people, marks) VALUES (?, ?, ?, ?, ?, ?)",
                     (row, show.slug, features.title, features.opening, people, marks),
                 ).lastrowid
                 keys = {key for name in features.guests for key in (name.last, " ".join(filter(None, name)))}

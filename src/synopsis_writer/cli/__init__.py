@@ -96,9 +96,7 @@ class _Module:
 def lazily() -> Iterator[None]:
     """Put off what the block imports, which must be modules, until they are used: `--help` uses none."""
 
-    def put_off(
-        package: str, _globals: object = None, _locals: object = None, names: Any = (), _level: int = 0
-    ) -> Any:
+    def put_off(package: str, _globals: object = None, _locals: object = None, names: Any = (), _level: int = 0) -> Any:
         modules = {name: _Module(f"{package}.{name}") for name in names or ()}
         return SimpleNamespace(**modules) if modules else _Module(package)
 

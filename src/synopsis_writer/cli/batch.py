@@ -84,9 +84,7 @@ def run(
     rpm: int | None = number("Maximum requests per minute.", min=1),
     tpm: int | None = number("Maximum tokens per minute.", min=1),
     arc: Path | None = option("YAML: facts that rows establish, and later rows are given.", "FILE"),
-    engine: Literal["local", "ray"] = option(
-        "Who makes rows: this process, or a Ray cluster.", default="local"
-    ),
+    engine: Literal["local", "ray"] = option("Who makes rows: this process, or a Ray cluster.", default="local"),
     address: str | None = option("The cluster: auto, HOST:PORT or ray://HOST:PORT.", "ADDRESS"),
     flags: options.RunFlags,
     json: bool = options.JSON,
@@ -106,9 +104,7 @@ def run(
             made_by = cluster.RayEngine(address, os.environ)
         elif address is not None:
             raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
-        counts = asyncio.run(
-            batches.run_batch(order, settings, os.environ, **callbacks, engine=made_by, stop=stop)
-        )
+        counts = asyncio.run(batches.run_batch(order, settings, os.environ, **callbacks, engine=made_by, stop=stop))
     code = INTERRUPTED if stop.is_set else _exit_code(counts)
     if not json:
         print_result(_lines(rows.out)[0])
@@ -160,9 +156,7 @@ def _stop_on_ctrl_c() -> "batches.Stop":
             def interrupt() -> None:
                 if not self.is_set:
                     self.is_set = True
-                    console.status(
-                        "ending: the rows in flight are still made and saved; Ctrl-C again ends at once"
-                    )
+                    console.status("ending: the rows in flight are still made and saved; Ctrl-C again ends at once")
                 elif task is not None:
                     task.cancel()
 
@@ -206,8 +200,7 @@ def _data(folder: Path) -> dict[str, Any]:
             "cost": usage.format_cost(counts.cost),
             "seconds": round(counts.seconds, 1),
             "shards": [
-                {name: getattr(shard, name) for name in _SHARD}
-                | {"expires": shard.expires and _time(shard.expires)}
+                {name: getattr(shard, name) for name in _SHARD} | {"expires": shard.expires and _time(shard.expires)}
                 for shard in reader.shards()
             ],
             "reasons": reader.reasons(),
@@ -287,9 +280,7 @@ def cancel(
     *,
     folder: Path = _DIR,
     forget: list[int] = number(
-        "Give up only this one, without asking; what is still made is lost; repeatable.",
-        default=[],
-        metavar="SHARD",
+        "Give up only this one, without asking; what is still made is lost; repeatable.", default=[], metavar="SHARD"
     ),
     server: options.ServerFlags,
     max_retries: int | None = options.MAX_RETRIES,

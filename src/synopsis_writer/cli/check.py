@@ -206,9 +206,7 @@ _RENDERERS: dict[str, "Callable[[workspace.Report], Iterator[str]]"] = {
 
 def release(
     *,
-    file: Path = argument(
-        "A saved synopsis (.md), or a batch's row as BATCH/ID; with --verify a folder.", "FILE"
-    ),
+    file: Path = argument("A saved synopsis (.md), or a batch's row as BATCH/ID; with --verify a folder.", "FILE"),
     by: str | None = option("Who releases it.", "NAME"),
     waive: list[str] | None = option("A check whose findings may pass, and why; repeatable.", "CHECK=REASON"),
     verify: bool = switch("Find texts that were changed after their release."),
@@ -322,9 +320,7 @@ def export(
     return code
 
 
-def _place(
-    into: Path | None, channel: str | None, start: str | None, stop: str | None
-) -> "sheets.Slot | Path":
+def _place(into: Path | None, channel: str | None, start: str | None, stop: str | None) -> "sheets.Slot | Path":
     if into and not (channel or start or stop):
         return into
     if into or not channel or not start:

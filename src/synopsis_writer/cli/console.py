@@ -164,9 +164,7 @@ class StderrHandler(logging.Handler):
         more = {name: getattr(record, name) for name in ("wait", "reason") if hasattr(record, name)}
         self.print_line(record.getMessage(), record.levelno, **more)
 
-    def print_line(
-        self, line: str, level: int = logging.INFO, most: float = _LONGEST_LINE, **more: object
-    ) -> None:
+    def print_line(self, line: str, level: int = logging.INFO, most: float = _LONGEST_LINE, **more: object) -> None:
         """Print a line, escaped, cut after `most` characters, an error in one line; its object has `more`."""
         if len(line) > most:
             line = f"{line[: int(most)]}… ({len(line) - int(most):,} more characters)"
@@ -287,9 +285,7 @@ class Progress:
         return "; ".join(filter(None, parts))
 
 
-def live_text(
-    console: "screens.Console", clock: Callable[[], float] = time.monotonic
-) -> Callable[[str], None]:
+def live_text(console: "screens.Console", clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
     """Return what shows the last lines of an answer while it is written, and takes a whole one away."""
     drawn = float("-inf")
 

@@ -92,9 +92,7 @@ class _RunFlags:
     """What a run consists of, named as the parameters of `EvalRun`."""
 
     models: list[str] = option("A model to try; repeatable.", "MODEL", "--model", default=[], callback=_name)
-    prompts: list[Path] = option(
-        "A folder of templates; repeatable.", "FOLDER", "--prompt", default=[], callback=_name
-    )
+    prompts: list[Path] = option("A folder of templates; repeatable.", "FOLDER", "--prompt", default=[], callback=_name)
     repeats: int = number("Answers per case.", default=1, min=1, max=100)
     cases: list[str] = _CASES
     concurrency: int = _CONCURRENCY
@@ -114,9 +112,7 @@ class _MeasureFlags(options.OutputFlags, options.BudgetFlags, options.ServerFlag
 def run_eval(
     *,
     suite: Path | None = argument("A suite.yaml, or the folder that holds one.", "[SUITE]", None),
-    out: Path | None = option(
-        "The run's folder; run the same command again to continue it.", "FOLDER", callback=_name
-    ),
+    out: Path | None = option("The run's folder; run the same command again to continue it.", "FOLDER", callback=_name),
     work: _RunFlags,
     votes: int = number("How often each judge judges a text; the mean counts.", default=1, min=1, max=100),
     flags: _TextFlags,
@@ -150,17 +146,13 @@ def init_suite(folder: Path = argument("Where to make it, such as evals.", "FOLD
 
 
 @app.command("list")
-def list_runs(
-    folder: Path = argument("Where the runs are.", "[FOLDER]", Path("runs")), *, at: _SuiteFlags
-) -> Output:
+def list_runs(folder: Path = argument("Where the runs are.", "[FOLDER]", Path("runs")), *, at: _SuiteFlags) -> Output:
     """List the runs in a folder, the newest first: date, model, prompt, accepted texts, verdict."""
     if not folder.is_dir():
         raise SettingsError(f"{folder}: no such folder: name one that holds the folders of runs")
     loaded, workspace = _load(at.suite), at.workspace()
     listed: list[dict[str, Any]] = []
-    for path in sorted(
-        each.parent for each in (*folder.glob(f"*/{record.RUN_FILE}"), *folder.glob(record.RUN_FILE))
-    ):
+    for path in sorted(each.parent for each in (*folder.glob(f"*/{record.RUN_FILE}"), *folder.glob(record.RUN_FILE))):
         try:
             listed += scored.list_data(scored.open_results(path, loaded, workspace), workspace)
         except FileError as error:
@@ -317,9 +309,7 @@ def write_report(
 def export_run(
     run: Path = _RUN,
     *,
-    output: Path = option(
-        "The file to write; for inspect, the folder of its logs.", "PATH", "-o", default=...
-    ),
+    output: Path = option("The file to write; for inspect, the folder of its logs.", "PATH", "-o", default=...),
     export_format: Literal["jsonl", "csv", "junit", "inspect"] = options.FORMAT,
     at: _SuiteFlags,
 ) -> Output:
@@ -404,9 +394,7 @@ def review_check(
     try:
         with writers.Writer(settings, log=False) as writer:
             writer.run(
-                checks.check_review(
-                    writer, halves, review=asked, concurrency=flags.concurrency, results=readings
-                )
+                checks.check_review(writer, halves, review=asked, concurrency=flags.concurrency, results=readings)
             )
     finally:
         rows = checks.review_summary(readings, halves)

@@ -37,9 +37,7 @@ _ENOUGH = 15  # texts of a form
 
 @app.command("show")
 def show_house(
-    house: Path | None = options.HOUSE,
-    profile: Path | None = options.PROFILE,
-    form: str | None = options.FORM,
+    house: Path | None = options.HOUSE, profile: Path | None = options.PROFILE, form: str | None = options.FORM
 ) -> Output:
     """Print what the house asks: its spelling and marks, and for each form the rules that prompts state.
 
@@ -100,9 +98,7 @@ def learn(
     return _proven(proof, str(out))
 
 
-def _with_themes(
-    texts: "Sequence[own_texts.OwnText]", settings: "config.Settings | None"
-) -> "list[own_texts.OwnText]":
+def _with_themes(texts: "Sequence[own_texts.OwnText]", settings: "config.Settings | None") -> "list[own_texts.OwnText]":
     """Return the texts, those without a theme with one of the model's, or with their first sentence."""
     missing = [own for own in texts if not own.theme]
     themes: dict[str, str] = {}
@@ -202,9 +198,7 @@ class _PoolFlags:
 
 
 @examples_app.command("list")
-def list_examples(
-    *, show: str | None = options.SHOW, form: str | None = options.FORM, flags: _PoolFlags
-) -> Output:
+def list_examples(*, show: str | None = options.SHOW, form: str | None = options.FORM, flags: _PoolFlags) -> Output:
     """List the examples: id, form, words and theme."""
     pool = flags.pool
     wanted_form = houses.open_house(flags.settings).form(form).name if form else None

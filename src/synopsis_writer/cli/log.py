@@ -28,9 +28,7 @@ with lazily():
     from synopsis_writer.models import resolve, server
     from synopsis_writer.storage import files, sqlite
 
-app = typer.Typer(
-    help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
-)
+app = typer.Typer(help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True)
 
 _IN_PROGRESS = timedelta(days=1)  # no run takes longer; one that still says so was killed
 _MOST_DAYS = 700_000  # the calendar has no more
@@ -244,9 +242,7 @@ def _text_of(log: "runlog.RunLog", name: str) -> str:
 
 
 @app.command("restore")
-def restore_version(
-    file: Path = _TEXT, version: int = argument("Its number in 'log versions'.", "VERSION")
-) -> None:
+def restore_version(file: Path = _TEXT, version: int = argument("Its number in 'log versions'.", "VERSION")) -> None:
     """Put an earlier version of a text back into its file; what the file holds now is recorded first."""
     with _open_log(only_read=False) as log:
         document = _document(log, file)
@@ -254,9 +250,7 @@ def restore_version(
         log.touch(document, begin=True)
         path = revising.save_version(replace(wanted.document, path=file), in_place=True)
         restored = replace(wanted.document, path=path)
-        log.add_version(
-            restored, wanted.maker, parent=wanted, model=wanted.model, request={"restored": wanted.number}
-        )
+        log.add_version(restored, wanted.maker, parent=wanted, model=wanted.model, request={"restored": wanted.number})
     status(f"restored version {version} as {path}; what was there is version {current.number}")
 
 
@@ -283,9 +277,7 @@ def _version(log: "runlog.RunLog", document: "documents.Document", number: int) 
 
 def _open_log(*, only_read: bool = True) -> "contextlib.closing[runlog.RunLog]":
     path = options.settings_from().log
-    return contextlib.closing(
-        runlog.RunLog(path, sqlite.read_database if only_read else sqlite.open_database)
-    )
+    return contextlib.closing(runlog.RunLog(path, sqlite.read_database if only_read else sqlite.open_database))
 
 
 def _run_data(run: "runlog.Run", attempts: "list[result.Attempt]") -> dict[str, Any]:
@@ -328,9 +320,7 @@ def show_info() -> Output:
     path = settings.cache / resolve.CACHE_FILE
     with contextlib.closing(caches.ResponseCache(path, open_file=sqlite.read_database)) as cache:
         size = cache.size()
-    oldest = (
-        datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0).isoformat() if size.answers else None
-    )
+    oldest = datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0).isoformat() if size.answers else None
     limits = {"cache_megabytes": settings.cache_megabytes, "cache_days": settings.cache_days}
     lines = (
         f"path:     {path}",

@@ -55,10 +55,7 @@ def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     def expanded(**given: Any) -> Any:
         as_json = prints and given.pop("json")
         given |= {name: _with_home(value) for name, value in given.items() if isinstance(value, Path | list)}
-        made = {
-            name: group(**{flag: given.pop(flag) for flag in flags})
-            for name, (group, flags) in groups.items()
-        }
+        made = {name: group(**{flag: given.pop(flag) for flag in flags}) for name, (group, flags) in groups.items()}
         result = command(**made, **given)
         return result.print(as_json=as_json) if isinstance(result, Output) else result
 
@@ -145,9 +142,7 @@ def complete_form(ctx: typer.Context, incomplete: str) -> list[str]:
 SHOW = option("The series, by name or alias.", "NAME")
 THEME = option("What the story is about, in your words.", "TEXT")
 FORM = option(
-    "A form of the house; 'synopsis house show' lists them.  [default: its first]",
-    "NAME",
-    autocompletion=complete_form,
+    "A form of the house; 'synopsis house show' lists them.  [default: its first]", "NAME", autocompletion=complete_form
 )
 HOUSE = option("Your house: a folder with house.yaml, shows and examples.", "FOLDER")
 WORDS = option("Length in words, such as 250-400.", "MIN-MAX")
@@ -221,9 +216,7 @@ class ServerFlags:
 class ModelFlags(ServerFlags):
     """The model that is asked."""
 
-    model: str | None = option(
-        "A server's model, a GGUF file, a pulled one, 'embedded' or 'packaged'.", "MODEL"
-    )
+    model: str | None = option("A server's model, a GGUF file, a pulled one, 'embedded' or 'packaged'.", "MODEL")
 
 
 @dataclass(frozen=True)

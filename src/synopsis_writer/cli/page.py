@@ -32,9 +32,7 @@ def page(
     port: int = number("The port to listen on; 0 is any free one.", default=_PORT, min=0, max=65535),
     no_open: bool = switch("Do not open a browser."),
     host: str = option(
-        "The address to listen on; another than this machine's needs --insecure.",
-        "ADDRESS",
-        default="127.0.0.1",
+        "The address to listen on; another than this machine's needs --insecure.", "ADDRESS", default="127.0.0.1"
     ),
     out: Path | None = option("The folder of saved texts.  [default: synopsen]", "FOLDER"),
     run: options.RunFlags,
@@ -66,9 +64,7 @@ def open_page(
     mimetypes.add_type("text/javascript", ".js")  # whatever this system's registry says
     houses.open_house(settings)  # which says at once what is wrong with it
     # A browser in the terminal would take it away.
-    has_window = (
-        sys.platform in {"win32", "darwin"} or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys()
-    )
+    has_window = sys.platform in {"win32", "darwin"} or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys()
     with server.listen(host, port) as listening:
         access = server.Access(host, listening.getsockname()[1])
         address = access.address + fragment
@@ -82,9 +78,7 @@ def open_page(
             gc.collect()
             gc.freeze()  # a full pass over all that is loaded would stop all threads for 60 ms
 
-        app = server.application(
-            access, lambda: writers.Writer(settings, log=log), settings.lang, show, freeze
-        )
+        app = server.application(access, lambda: writers.Writer(settings, log=log), settings.lang, show, freeze)
         try:
             asyncio.run(server.serve(app, listening))
         except KeyboardInterrupt:

@@ -56,9 +56,7 @@ def write(
                     flag = min(clash).removesuffix("_count").replace("character", "characters")
                     raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
                 house = writer.workspace.house
-                others = sorted(
-                    writer.other_forms(None, _names(forms)), key=lambda name: -house.form(name).most_words
-                )
+                others = sorted(writer.other_forms(None, _names(forms)), key=lambda name: -house.form(name).most_words)
                 brief = brief.model_copy(update={"form": others.pop(0)})
             # Several drafts at once would overwrite each other on the screen.
             screen = STDERR.screen() if best_of == 1 else None
@@ -200,9 +198,7 @@ def revise(
     *,
     file: Path = argument("A saved text, or your own: .md, .txt, .docx, .html, .json.", "FILE"),
     note: str | None = option("What to change, in your words.", "TEXT", "-n"),
-    paragraphs: list[int] = number(
-        "Rewrite only this one, from 1; repeatable.", "--paragraph", default=[], min=1
-    ),
+    paragraphs: list[int] = number("Rewrite only this one, from 1; repeatable.", "--paragraph", default=[], min=1),
     keep: list[str] = option("Words that must stay as they are; repeatable.", "TEXT", default=[]),
     title_only: bool = switch("Rewrite only the title."),
     logline_only: bool = switch("Rewrite only the logline."),
@@ -255,9 +251,7 @@ def revise(
     return work.end()
 
 
-def _deliver_variants(
-    revised: "revising.Revised", save: Callable[[], list[Path | None]], *, as_json: bool
-) -> int:
+def _deliver_variants(revised: "revising.Revised", save: Callable[[], list[Path | None]], *, as_json: bool) -> int:
     """Save the variants, print what differs, and return the exit code; what cannot be saved is printed."""
     saved, problem, code = _tried(save)
     paths = saved or [None] * len(revised.results)
@@ -341,9 +335,7 @@ def _given(flags: options.TextFlags) -> dict[str, Any]:
     return {name: value for name, value in vars(flags).items() if value not in (None, [])}
 
 
-def _read_brief(
-    flags: options.BriefFlags, outline: Path | None
-) -> "tuple[briefs.Brief, synopsis.Outline | None]":
+def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[briefs.Brief, synopsis.Outline | None]":
     """Return the brief of the flags and, where one is named, an outline file; flags go before the file."""
     fields, planned = _given(flags), None
     if outline is not None:

@@ -13,13 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    redirect_stdout,
-    suppress,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from importlib import import_module
@@ -200,8 +194,7 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
             if address == LOCAL:
                 raise SettingsError(f"cannot start Ray here: {reason}: see RAY_TMPDIR") from error
             raise SettingsError(
-                f"no Ray cluster at '{address}': {reason}: start it, "
-                "or correct --address and the token (RAY_AUTH_MODE)"
+                f"no Ray cluster at '{address}': {reason}: start it, or correct --address and the token (RAY_AUTH_MODE)"
             ) from error
         finally:
             # Put back what Ray's `init` has replaced: its own would end this process with a traceback.

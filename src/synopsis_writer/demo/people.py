@@ -125,9 +125,7 @@ def _parts(article: str, noun: str) -> list[Part]:
     for base in (word, *singulars):
         gender = _gender_of(base, article)
         if gender or base == "kind":
-            is_many = article in _WORDS["several"] or (
-                article in {"", "die"} and (base != word or gender == "m")
-            )
+            is_many = article in _WORDS["several"] or (article in {"", "die"} and (base != word or gender == "m"))
             is_family = _IN_LAW.sub("", base) in _WORDS["family"]  # a Tagesmutter is nobody's mother
             is_called = not is_family and base not in _WORDS["no callings"]
             calling = (noun if base == word else base.capitalize()) if is_called else ""

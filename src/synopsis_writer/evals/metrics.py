@@ -318,8 +318,7 @@ def _turns_up(wanted: str, stems: Collection[str]) -> bool:
 
     return any(
         wanted in other
-        or Prefix.similarity(wanted, other)
-        >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(wanted), len(other)))
+        or Prefix.similarity(wanted, other) >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(wanted), len(other)))
         for other in stems
     )
 

@@ -57,8 +57,7 @@ def render_report(
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
     style, script = ((_HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     style_hash, script_hash = (
-        base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-        for text in (style, script)
+        base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii") for text in (style, script)
     )
     return environment.get_template("report.html.j2").render(
         # Both are files of this package: nothing of a row is ever in them, and the policy lets no other run.
@@ -70,10 +69,7 @@ def render_report(
         groups=groups,
         metrics=shown,
         people=metrics.Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
-        decimals={
-            name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
-            for name in shown
-        },
+        decimals={name: decimals(each.mean for group in groups if (each := group.metrics.get(name))) for name in shown},
         row_decimals={name: _row_decimals([each.scores.get(name) for each in scored]) for name in shown},
         bounds=_axes([group for _, group in charted], shown),
         charted=charted,

@@ -28,9 +28,7 @@ _log = logging.getLogger(__name__)
 
 # What runs are compared by where the suite does not say: the texts, not what they took.
 _TAKEN = {"tokens", "cost", "seconds"}
-TEXT_METRICS = tuple(
-    name for name, each in metrics.ALL_METRICS.items() if each.direction and name not in _TAKEN
-)
+TEXT_METRICS = tuple(name for name, each in metrics.ALL_METRICS.items() if each.direction and name not in _TAKEN)
 
 SCORES_FILE = "scores.jsonl"
 
@@ -226,9 +224,7 @@ def pair_parts(a: EvalResults, b: EvalResults | None = None) -> list[tuple[Part,
     return pairs
 
 
-def compare_runs(
-    a: EvalResults, b: EvalResults | None = None, *, by: Sequence[str] = TEXT_METRICS
-) -> list[Comparison]:
+def compare_runs(a: EvalResults, b: EvalResults | None = None, *, by: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
     """Compare the groups of two runs, or of one, as `pair_parts` pairs them."""
     other = b or a
     # Scores of different judges, or of different rubrics, cannot be compared.

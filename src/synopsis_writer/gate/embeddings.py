@@ -124,9 +124,7 @@ def lines_of(text: Text) -> list[str]:
     return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in embedded_sentences(text)]
 
 
-def embed_sources(
-    sources: Sequence[Source], embedder: Embedder, folder: Path | None = None
-) -> SourceEmbeddings:
+def embed_sources(sources: Sequence[Source], embedder: Embedder, folder: Path | None = None) -> SourceEmbeddings:
     """Embed the sources; what is cached below `folder`, which need not be writable, is not embedded again."""
     keys = [digest([source.text]) for source in sources]
 

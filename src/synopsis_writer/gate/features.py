@@ -193,9 +193,7 @@ def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Itera
         names += (name for name in people if parse_name(name).last not in known)
     motifs = [each for each in dict.fromkeys(motifs) if given.isdisjoint((each, stem(each.lower())))]
     avoid = Avoid(
-        openings={
-            own.opening_kind: " ".join(own.opening.split()[:_SHOWN_WORDS]) for own in same if own.opening
-        },
+        openings={own.opening_kind: " ".join(own.opening.split()[:_SHOWN_WORDS]) for own in same if own.opening},
         endings={one.ending_kind: " ".join(one.ending.split()[:_SHOWN_WORDS]) for one in same if one.ending},
         motifs=tuple(motifs[:_MOST_LISTED]),
         names=tuple(dict.fromkeys(names))[:_MOST_LISTED],

@@ -34,9 +34,7 @@ def length(subject: Subject) -> Finding:
     wanted = say("bytes in", encoding=encoding) if unit == "bytes" else counted
     key = "limit length with title" if form.title_counts else "limit length"
     limit = say(key, low=limits[0], high=limits[1], unit=wanted, counted=counted)
-    foreign = dict.fromkeys(
-        char for char in "".join(parts) if form.encoding and not can_encode(char, encoding)
-    )
+    foreign = dict.fromkeys(char for char in "".join(parts) if form.encoding and not can_encode(char, encoding))
     if foreign:
         problem = say("foreign characters", encoding=encoding, chars=list(foreign))
         return judged("length", "".join(foreign), limit, problem)
@@ -48,9 +46,7 @@ def length(subject: Subject) -> Finding:
 
 def _size(raw: str, unit: str, encoding: str) -> int:
     line = " ".join(unicodedata.normalize("NFC", raw).split())
-    return len(
-        word_spans(raw) if unit == "words" else line if unit == "characters" else line.encode(encoding)
-    )
+    return len(word_spans(raw) if unit == "words" else line if unit == "characters" else line.encode(encoding))
 
 
 def count_characters(raw: str) -> int:

@@ -6,18 +6,7 @@ from dataclasses import dataclass, replace
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
-from synopsis_writer.gate import (
-    cast,
-    consistency,
-    form,
-    language,
-    lengths,
-    lexicon,
-    markup,
-    phrases,
-    story,
-    theme,
-)
+from synopsis_writer.gate import cast, consistency, form, language, lengths, lexicon, markup, phrases, story, theme
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject, worded

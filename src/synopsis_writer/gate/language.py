@@ -197,11 +197,7 @@ _RELATIVE = frozenset(_ENDINGS) - {"des"}
 _MERGED = dict(pair.split("=") for pair in own_words("merged articles"))
 
 # The endings a word like `der` and a word like `ein` may have before a noun in its base form.
-_STRONG: Mapping[lexicon.Gender, Sequence[str]] = {
-    "m": ("er", "en", "em"),
-    "f": ("e", "er"),
-    "n": ("es", "em"),
-}
+_STRONG: Mapping[lexicon.Gender, Sequence[str]] = {"m": ("er", "en", "em"), "f": ("e", "er"), "n": ("es", "em")}
 _MIXED: Mapping[lexicon.Gender, Sequence[str]] = {"m": ("", "en", "em"), "f": ("e", "er"), "n": ("", "em")}
 _SAME_IN_PLURAL = ("er", "el", "en", "chen", "lein")  # der Fahrer, die Fahrer
 _ONE_PHRASE = re.compile(r"(?:[^\W\d_]|[ -])*")

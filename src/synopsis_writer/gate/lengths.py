@@ -152,9 +152,7 @@ def _numbers(text: Text, story: _Story) -> _Problems:
             continue
         alike = [each for each, _ in same if each.unit == number.unit]
         if not alike:
-            alike = [
-                each for each, _ in same if each.value == number.value or each.value % 1 or number.value % 1
-            ]
+            alike = [each for each, _ in same if each.value == number.value or each.value % 1 or number.value % 1]
         is_exact = number.low == number.high and (here[0].isdigit() or number.value > _LARGEST_VAGUE)
         if alike:
             there = story.all[slice(*alike[0].span)]

@@ -205,9 +205,7 @@ def _holds(word: str, key: str) -> bool:
 def _told(text: Text) -> _Told:
     words = {part for form in text.counts for part in word_parts(form) if len(part) <= lexicon.LONGEST_WORD}
     light, groups = _listed("light"), _groups()
-    telling = [
-        word for word in words - light if len(word) >= _SHORTEST_ROOT and not lexicon.is_function_word(word)
-    ]
+    telling = [word for word in words - light if len(word) >= _SHORTEST_ROOT and not lexicon.is_function_word(word)]
     by_key: defaultdict[str | int, list[str]] = defaultdict(list)
     for word in telling:
         by_key[root(word)].append(word)

@@ -30,8 +30,7 @@ class House(BaseModel):
     language: Literal["de"] = "de"
     orthography: Orthography = "de-DE"
     quotation_marks: Annotated[
-        QuotationMarks,
-        BeforeValidator(lambda value: "".join(value.split()) if isinstance(value, str) else value),
+        QuotationMarks, BeforeValidator(lambda value: "".join(value.split()) if isinstance(value, str) else value)
     ] = "„“"
     known_words: tuple[str, ...] = ()  # that the spelling check takes as right, beside its lists
     forms: Annotated[Mapping[str, Form], Field(min_length=1)]  # the first is taken where none is named

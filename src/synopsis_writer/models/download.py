@@ -145,9 +145,7 @@ def parse_name(name: str) -> HubFile:
         return HubFile(name=name.lower(), repo=known.repo, file=known.file)
     match = _REPO_AND_FILE.fullmatch(name)
     if match is None or ".." in name or not _REPO.fullmatch(match[1]):
-        raise SettingsError(
-            f"'{name}' is not a model's name: write owner/repo:file.gguf, or one of {', '.join(KNOWN)}"
-        )
+        raise SettingsError(f"'{name}' is not a model's name: write owner/repo:file.gguf, or one of {', '.join(KNOWN)}")
     repo, file = match.groups()
     if _SPLIT_FILE.search(file):
         raise SettingsError(f"{name}: is one of several parts: name a file that holds the whole model")
@@ -278,8 +276,7 @@ def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
                     )
                 if _sha256(Path(target.name)) != sha256:
                     raise EngineError(
-                        f"{file.name}: arrived damaged (wrong sha256) and was deleted: pull it again, "
-                        "or without proxy"
+                        f"{file.name}: arrived damaged (wrong sha256) and was deleted: pull it again, or without proxy"
                     )
     record(file, commit, int(size), sha256, cache)
     return path

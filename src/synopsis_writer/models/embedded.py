@@ -72,9 +72,7 @@ class Engine:
     ) -> list[Completion]:
         """Continue `prompt` `n` times, within the GBNF `grammar` if one is given; raises EngineError."""
         if not 1 <= n <= self._slots:
-            raise EngineError(
-                f"{n} completions asked of an engine with {self._slots} slots: open it with more"
-            )
+            raise EngineError(f"{n} completions asked of an engine with {self._slots} slots: open it with more")
         request: dict[str, Any] = {"prompt": prompt, "n": n, "max_tokens": max_tokens, "seed": seed}
         request |= {"temperature": temperature, "grammar": grammar, "n_probs": int(logprobs), **_SAMPLING}
         chunks = await self.run("handle_completions", request, timeout)

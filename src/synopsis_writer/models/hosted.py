@@ -23,13 +23,7 @@ from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models import retry as retries
 from synopsis_writer.models import server
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message, Schema
-from synopsis_writer.models.responses import (
-    MOST_ERROR,
-    MOST_STREAM,
-    StreamedAnswer,
-    read_bounded,
-    read_models,
-)
+from synopsis_writer.models.responses import MOST_ERROR, MOST_STREAM, StreamedAnswer, read_bounded, read_models
 from synopsis_writer.models.retry import SERVERS, InvalidResponseError, Report, RetryPolicy
 from synopsis_writer.storage.files import read_input, write_file
 from synopsis_writer.usage import Usage

@@ -125,9 +125,7 @@ def check_prices(budget: Budget, pricer: HostedPricer, model: str) -> None:
         )
 
 
-def worst_case(
-    pricer: HostedPricer, messages: Sequence[Message], schema: Schema | None, limits: Limits
-) -> Spent:
+def worst_case(pricer: HostedPricer, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Spent:
     """Return the most that a call may cost."""
     prompt = estimate_tokens(messages, schema)
     most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind
@@ -149,9 +147,7 @@ class RateLimitedClient(ClientWrapper):
     The bounds, None for no bound, are requests and tokens a minute (estimated), and calls at once.
     """
 
-    def __init__(
-        self, client: ModelClient, rpm: float | None, tpm: float | None, *, calls: int | None = None
-    ) -> None:
+    def __init__(self, client: ModelClient, rpm: float | None, tpm: float | None, *, calls: int | None = None) -> None:
         super().__init__(client)
         self._turn = asyncio.Lock()
         self._calls = asyncio.Semaphore(calls) if calls else contextlib.nullcontext()
@@ -178,9 +174,7 @@ class RateLimitedClient(ClientWrapper):
             return await self._client.complete(messages, schema, limits)
 
 
-def request_key(
-    server: str, model: str, messages: Sequence[Message], schema: Schema | None, limits: Limits
-) -> str:
+def request_key(server: str, model: str, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> str:
     """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
     shaping = {"reasoning_effort": limits.reasoning_effort, "verbosity": limits.verbosity}
     request: dict[str, Any] = {name: value for name, value in shaping.items() if value is not None}

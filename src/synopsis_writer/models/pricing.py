@@ -164,9 +164,7 @@ def _calculated(usage: Usage, model: str, base_url: str | None, kind: Mapping[st
         host = f"https://{(parts.hostname or '').rstrip('.')}"
         # The path's dots go: no provider has one there, and ".openai.azure.com" in a path is not a host.
         address = f"{host}{parts.path.replace('.', '')}"
-        found = genai_prices.calc_price(
-            tokens, model, provider_api_url=address, price_context=dict(kind) or None
-        )
+        found = genai_prices.calc_price(tokens, model, provider_api_url=address, price_context=dict(kind) or None)
         # It matches the beginning of an address: api.openai.com.example.org would cost what OpenAI costs. A
         # pattern that ends with a dot leaves the last part open: `api.moonshot.` is in several countries.
         match = re.match(found.provider.api_pattern, address)

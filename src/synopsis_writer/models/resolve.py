@@ -110,9 +110,7 @@ def _local_model(name: str, settings: Settings, base_url: str | None) -> Resolve
     if (model := next((model for model in pulled if model.name == name), None)) is not None:
         return ResolvedModel("file", str(model.path), _NAMED)
     if is_gguf and not may_be_a_servers:
-        raise SettingsError(
-            f"{path}: no such file: check the path, or download one with: synopsis models pull NAME"
-        )
+        raise SettingsError(f"{path}: no such file: check the path, or download one with: synopsis models pull NAME")
     return None
 
 

@@ -60,9 +60,7 @@ async def read_bounded(
         while data or len(piece) == _PIECE_BYTES:
             piece, rest = data, b""
             if encoding not in {"", "identity"}:
-                if inflater is None or (
-                    inflater.eof and data.startswith(_GZIP)
-                ):  # for each member of several
+                if inflater is None or (inflater.eof and data.startswith(_GZIP)):  # for each member of several
                     has_head = encoding != "deflate" or data[0] & 15 == zlib.DEFLATED  # some leave it out
                     inflater = zlib.decompressobj(_ZLIB_OR_GZIP if has_head else -zlib.MAX_WBITS)
                 if inflater.eof:

@@ -48,9 +48,7 @@ _TARGET = re.compile(r"(https?://)(?:[^/?#]*@)?([\w.-]+)", re.IGNORECASE)
 _WAITS = SERVERS["waits"]
 _PART, _UNITS = _WAITS["part"], _WAITS["units"]
 _DURATION = re.compile(f"(?:{_PART})+")
-_WAIT_IN_BODY = re.compile(
-    _WAITS["body"].replace("<time>", _WAITS["time"].replace("<part>", _PART)), re.IGNORECASE
-)
+_WAIT_IN_BODY = re.compile(_WAITS["body"].replace("<time>", _WAITS["time"].replace("<part>", _PART)), re.IGNORECASE)
 _EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
 _LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
 
@@ -347,9 +345,7 @@ def _status_fault(error: "openai.APIStatusError", model: str, proxy: str) -> Fau
     via = f" through the proxy {proxy}" if proxy and error.request.url.scheme == "http" else ""
     is_transient = is_transient_status(status) and report.meaning == "other"
     is_final = status in _FINAL_STATUS
-    return Fault(
-        f"the server answered {status}", text, is_transient, is_refusal, is_final, report=report, via=via
-    )
+    return Fault(f"the server answered {status}", text, is_transient, is_refusal, is_final, report=report, via=via)
 
 
 def _connection_fault(error: BaseException, proxy: str) -> Fault:

@@ -403,9 +403,7 @@ class Api:
         elif (folder / record.RUN_FILE).is_file():
             kind, run = "eval", record.read_rows(folder)
             first = islice(run.values(), _MOST_ROWS)
-            rows = [
-                _listed("/".join(map(str, row.id)), row.outcome, row.reason, row.synopsis) for row in first
-            ]
+            rows = [_listed("/".join(map(str, row.id)), row.outcome, row.reason, row.synopsis) for row in first]
             count = len(run)
         else:
             raise FileError(f"{path[:80]}: holds neither a batch nor an eval run: name another folder")

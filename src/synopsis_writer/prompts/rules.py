@@ -43,9 +43,7 @@ def render_rules(form: Form, house: House) -> Rules:
         foreign=[mark for mark in "äöüß„“»«’–…€" if not can_encode(mark, encoding)],
         has_rhythm=2 * form.most_words / max(1, sum(form.sentence_mean)) >= FEWEST_SENTENCES,
     )
-    told, style = (
-        [line.partition(": ")[::2] for line in part.splitlines()] for part in rendered.split("---\n")
-    )
+    told, style = ([line.partition(": ")[::2] for line in part.splitlines()] for part in rendered.split("---\n"))
     return Rules(
         " ".join(form.purpose.split()),
         tuple(rule for check, rule in told if check in {*checks, "length"}),
@@ -76,9 +74,7 @@ def _aimed(limits: Range, aim: Range | None, one: str, many: str) -> str:
     return count(limits, one, many, digits=digits) + best
 
 
-def count(
-    limits: Range | float, singular: str, plural: str, *, one: str = "ein", digits: bool = False
-) -> str:
+def count(limits: Range | float, singular: str, plural: str, *, one: str = "ein", digits: bool = False) -> str:
     """Return how many: `ein Absatz`, `zwei bis vier Absätze`, `höchstens 180 Zeichen`."""
     if isinstance(limits, int | float):
         return f"{number(limits, one=one)} {singular if limits == 1 else plural}"

@@ -100,12 +100,7 @@ class Prompts:
     house: House
 
     def synopsis(
-        self,
-        brief: Brief,
-        show: Show,
-        examples: Sequence[Example],
-        outline: Outline | None,
-        avoid: Avoid | None = None,
+        self, brief: Brief, show: Show, examples: Sequence[Example], outline: Outline | None, avoid: Avoid | None = None
     ) -> Prompt:
         """Render the request; for one show, form and examples only the last turn differs."""
         shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
@@ -328,9 +323,7 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
         where = document.location("name")
         raise TemplateError(f"{where}: the front matter must say 'name: {name}' and a 'version'")
     fields = (needed, optional)
-    template = Template(
-        name, str(version), _hash(document.text), document.text, partial(_compiled, document, *fields)
-    )
+    template = Template(name, str(version), _hash(document.text), document.text, partial(_compiled, document, *fields))
     if path.parent != shipped("prompts"):  # the program's own are right, and who only checks needs none
         _ = template.compiled
     return template
@@ -411,9 +404,7 @@ def _environment() -> "ImmutableSandboxedEnvironment":
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # Plain text for a model, not HTML: there is nothing to escape for a browser.
-    return ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
-    )
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 
 def folder_hash(folder: Path) -> str:

@@ -241,9 +241,7 @@ class _ProviderBatch:
         spent, reserved = self.store.counts().spent, [shard.worst for shard in self.store.shards()]
         return Budget(self.settings.budget, self.settings.max_tokens_total, spent=spent, reserved=reserved)
 
-    def write(
-        self, rows: Iterable[tuple[BatchRow, NextAttempt]], folder: Path | None = None
-    ) -> Iterator[Shard]:
+    def write(self, rows: Iterable[tuple[BatchRow, NextAttempt]], folder: Path | None = None) -> Iterator[Shard]:
         """Write the requests of rows into files within the provider's limits; yield each as a recorded shard.
 
         They are for the provider, or in `folder` for somebody else to run. Raises BudgetSpentError, after
@@ -291,11 +289,7 @@ class _ProviderBatch:
                 limits = longer(limits)
             worst = worst_case(self.pricer, messages, schema, limits)
             budget.reserve(worst)
-            yield (
-                attempt,
-                chat_request(model, messages, schema, limits, capabilities, stream=False),
-                worst,
-            )
+            yield (attempt, chat_request(model, messages, schema, limits, capabilities, stream=False), worst)
 
     def open(self) -> list[Shard]:
         """Return the open shards, except those that somebody else runs; none may be at another provider."""
@@ -569,9 +563,7 @@ class _ProviderBatch:
         await run.run_concurrently(self._joined(paths, shards, answers), self._save, count)
         return answers
 
-    def _joined(
-        self, paths: Sequence[Path], shards: Mapping[str, Shard], answers: Counter[int]
-    ) -> Iterator[_Joined]:
+    def _joined(self, paths: Sequence[Path], shards: Mapping[str, Shard], answers: Counter[int]) -> Iterator[_Joined]:
         """Yield each line with its row, once; a transient fault only where its row has no other line."""
         seen: set[tuple[int, int]] = set()
         transient: dict[tuple[int, int], _Joined] = {}

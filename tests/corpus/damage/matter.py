@@ -9,18 +9,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder
-from tests.corpus.damage.draft import (
-    Draft,
-    dice,
-    insert,
-    joined,
-    lines,
-    paragraphs,
-    passages,
-    pool,
-    renamed,
-    sentences,
-)
+from tests.corpus.damage.draft import Draft, dice, insert, joined, lines, paragraphs, passages, pool, renamed, sentences
 from tests.corpus.damage.letters import other_tense
 
 _LONG_SENTENCE = 14  # words: well over the run of ten that counts as copied
@@ -40,9 +29,7 @@ def wrong_tense(draft: Draft) -> Draft:
     """Tell all in the other tense; in a special, which takes either, the second half of each paragraph."""
     if draft.brief.form != "special":
         return replace(draft, text=other_tense(draft.text, to_present=False))
-    halves = [
-        (told[: len(told) // 2], told[len(told) // 2 :]) for told in map(sentences, paragraphs(draft.text))
-    ]
+    halves = [(told[: len(told) // 2], told[len(told) // 2 :]) for told in map(sentences, paragraphs(draft.text))]
     parts = [" ".join([*one, other_tense(" ".join(two), to_present=True)]) for one, two in halves]
     return replace(draft, text=joined(parts))
 
@@ -133,9 +120,7 @@ def guest_of_another_show(draft: Draft) -> Draft:
 
 def people_of_the_brief_missing(draft: Draft) -> Draft:
     return replace(
-        draft,
-        text=renamed(draft.text, draft.names, lines("names")),
-        people=lines("names")[: len(draft.people)],
+        draft, text=renamed(draft.text, draft.names, lines("names")), people=lines("names")[: len(draft.people)]
     )
 
 

@@ -68,9 +68,7 @@ def soft_loop(text: str) -> str:
 
 def same_opening(text: str) -> str:
     """Let three sentences in a row begin alike."""
-    return each_sentence(
-        text, lambda number, told: f"Dann {told[0].lower()}{told[1:]}" if 2 < number < 6 else told
-    )
+    return each_sentence(text, lambda number, told: f"Dann {told[0].lower()}{told[1:]}" if 2 < number < 6 else told)
 
 
 def one_paragraph(text: str) -> str:
