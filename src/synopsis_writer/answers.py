@@ -157,7 +157,6 @@ def _end_of_broken(text: str, start: int) -> int:
 
 
 def _read(text: str, start: int) -> tuple[dict[str, Any], int]:
-    """Return the object that begins at `start`, and where it ends; raises JSONDecodeError."""
     try:
         data, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
@@ -167,11 +166,7 @@ def _read(text: str, start: int) -> tuple[dict[str, Any], int]:
 
 
 class _Reader:
-    """Reads an object that is not quite JSON.
-
-    It takes a comma before a bracket, several, or none after one; a straight quote inside a text; raw line
-    ends; single quotes, typographic ones or none round keys; comments; `True` and `None`; blanks of any kind.
-    """
+    """Reads what is nearly JSON: commas, quotes of any kind or none, line ends, comments, `True`, odd blanks."""
 
     def __init__(self, text: str, at: int) -> None:
         self.text, self.at = text, at

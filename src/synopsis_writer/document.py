@@ -131,11 +131,7 @@ def read_yaml(text: str, path: Path, first_line: int = 1) -> tuple[dict[str, Any
 
 
 def compose_yaml(text: str, path: Path, first_line: int = 1) -> list[yaml.Node]:
-    """Return the documents of a YAML text as nodes without aliases, anchors and tags; raises InputError.
-
-    An alias makes gigabytes of a few hundred bytes, a tag chooses code to run, and a deep nesting ends the
-    process in the loader in C: they are refused before anything is built.
-    """
+    """Return the documents of a YAML text as nodes; InputError for aliases, tags and nesting, before they harm."""
     depth = 0
     try:
         for count, event in enumerate(yaml.parse(text, Loader=YAML_LOADER)):
@@ -196,7 +192,6 @@ def _value(node: yaml.Node, lines: dict[_Keys, int], first_line: int, keys: _Key
 
 
 def _scalar_value(kind: str, text: str) -> Any:
-    """Return what `text` stands for, resolved as YAML 1.1's `kind`; raises ValueError."""
     if kind == "null":
         return None
     if kind == "bool":

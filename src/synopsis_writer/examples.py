@@ -166,7 +166,6 @@ def add(source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence
 
 
 def _save(content: str, title: str, folder: Path, show: Show) -> Path:
-    """Save an example, and its show's file where there is none; where that fails nothing is left behind."""
     home = folder / show.slug
     made = [place for place in (home, folder, *folder.parents) if not place.exists()]
     show_file = home / SHOW_FILE

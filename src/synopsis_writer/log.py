@@ -396,7 +396,6 @@ def _json(data: object) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return a text, or JSON, as it is searched: letters for their escapes, and without case."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
     return unicodedata.normalize("NFC", plain.replace('\\"', '"')).casefold()
 

@@ -213,10 +213,7 @@ class Result:
         self, folder: str | Path, file_format: FileFormat = "md", *,
         force: Force = False, beside: Path | None = None,
     ) -> Path:  # fmt: skip
-        """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`, or beside another length's file.
-
-        It gets a number where the name is taken, unless `force`. Raises FileError, and GateRefusedError.
-        """
+        """Save the accepted synopsis in `folder`, numbered where a name is taken; FileError, GateRefusedError."""
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")
         title, home, within = self.accepted.title, Path(folder) / self.show.slug, Path(folder)

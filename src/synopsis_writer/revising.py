@@ -273,10 +273,7 @@ class Revised:
 
 
 def save_version(new: Document, *, in_place: bool, folder: Path | None = None, name: str = "") -> Path:
-    """Save a version, if `in_place` over the last one, which must be in the log; return its path.
-
-    Else it is a file of its own, Markdown or JSON as the last one, in `folder` or beside it.
-    """
+    """Save a version, over the last one if `in_place`, else in `folder` or beside it; return its path."""
     old = new.path
     file_format: FileFormat = "json" if old.suffix.lower() == ".json" else "md"
     content = render(new.meta, new.text, file_format)

@@ -25,7 +25,6 @@ HOUSE_FILE = "house.yaml"  # in the folder of a house
 
 
 def _locale_language() -> Literal["de", "en"]:
-    """Return German where the locale is, else English."""
     names = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return "de" if next(filter(None, names), "").lower().startswith("de") else "en"
 
@@ -127,10 +126,7 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Merge flags (None: not given), `SYNOPSIS_*` variables, the config file and the defaults.
-
-    A flag that names the model of the review asks for it, too. Raises SettingsError, which names the source.
-    """
+    """Merge flags (None: not given), `SYNOPSIS_*` variables, config file, defaults; SettingsError names the source."""
     path = config_file(environment)
     named = bool(environment.get(PREFIX + "CONFIG"))
     from_file = _read_config(path) if named or path.is_file() else {}

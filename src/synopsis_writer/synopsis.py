@@ -156,10 +156,7 @@ def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
 
 
 def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = None) -> Parsed[Shape]:
-    """Read a model's answer: JSON in prose or a code fence, or encoded twice; of several objects the last.
-
-    Keys that the shape lacks are dropped, an object in another one is taken out; `fix` puts each text right.
-    """
+    """Read a model's answer, of several objects the last, unknown keys dropped; `fix` puts each text right."""
     if not answer.strip():
         return Parsed(None, "the answer is empty")
     # A broken object is about the shape if it has one of its keys; an example in the prose is not.

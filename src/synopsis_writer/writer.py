@@ -270,7 +270,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         self, recording: Recording, author: Author, judge: Judge, *,
         previous: Attempt | None = None, is_reviewed: bool = True,
     ) -> Result:  # fmt: skip
-        """Write what a run is for, and record it; return its result with its prompt and its run."""
         run, prompt, client = recording.run, None, None
         if isinstance(author, ModelAuthor):
             prompt, client = author.prompt, author.client
@@ -488,11 +487,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     async def check(
         self, text: str | Document, *, fix: bool = False, review: bool = False, **fields: Unpack[BriefFields]
     ) -> Report:
-        """Check any text with the gate, after code put right what it can if `fix`; raises InputError.
-
-        With `review` a model reads it, too. `fields` of a brief go before the front matter's; without a brief
-        and a `form` the form is the one that fits best.
-        """
+        """Check a text, put right if `fix`, read by a model if `review`; `fields` go before the front matter's."""
         document = _as_document(text) if isinstance(text, str) else text
         checked = self.workspace.fix if fix else self.workspace.check
         report = await self._in_thread(partial(checked, document, **fields))
@@ -669,7 +664,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return self._client is None and self.model.kind == "packaged"
 
     async def _open(self) -> None:
-        """Open what is not open yet: model, house, templates and gate, in the gate's thread."""
         if self._is_open:
             return
         is_hosted = self._client is None and self.model.kind == "hosted"

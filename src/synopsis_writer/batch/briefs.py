@@ -82,7 +82,6 @@ def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
 
 
 def _brief(where: str, cells: Mapping[str, Any], house: House) -> tuple[Brief, str]:
-    """Return a row's brief, and its own id, if it has one."""
     values: dict[str, Any] = {}
     for column, cell in cells.items():
         value = cell
@@ -154,7 +153,6 @@ def _row(where: str, pairs: Sequence[tuple[str, Any]]) -> Row:
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
-    """Yield the lines with their ends, without a byte order mark."""
     for number in itertools.count(1):
         data = file.readline(MOST_BYTES + 1)
         if not data:

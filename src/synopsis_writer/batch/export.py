@@ -82,10 +82,7 @@ def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
 
 
 def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
-    """Write a table with a header; no cell of it runs as a formula; return the number of rows.
-
-    A list stands in one cell with ` | ` between its parts, a person as `name (role)`, and `meta` is JSON.
-    """
+    """Write a table, no cell of which runs as a formula; return the number of rows. Lists are parted by ` | `."""
     records = (csv_record(map(_flat, _cells(row).values())) for row in rows)
     return _write_lines(path, records, csv_record(_COLUMNS))
 
@@ -128,7 +125,6 @@ def _fields(row: SavedRow) -> dict[str, Any]:
 
 
 def _cells(row: SavedRow) -> dict[str, Any]:
-    """Return the row's values by `_COLUMNS`."""
     brief, synopsis, provenance = row.brief, row.synopsis, row.provenance
     asked = brief.as_data()
     rest = {name: value for name, value in provenance.items() if name not in _PROVENANCE}

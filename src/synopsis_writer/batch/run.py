@@ -254,11 +254,7 @@ async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop:
 
 
 async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = None) -> RowResult:
-    """Write a row's brief, or repair its `previous` attempt.
-
-    An error of the model that another request may escape becomes a row that failed. One that would meet every
-    row leaves it pending, with what was answered before, and ends the batch.
-    """
+    """Write or repair a row; an error of the model fails it, but one that would meet every row ends the batch."""
     try:
         return RowResult.of(row.id, await writer.write(row.brief, seed=row.id, previous=previous))
     except ModelError as error:
@@ -353,10 +349,7 @@ async def run_concurrently(
     *,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Work on items, `count` at once; one is taken when there is a worker for it.
-
-    After the first error, of `work` or of reading an item, what is in flight is finished, for it is paid.
-    """
+    """Work on items, `count` at once; after the first error what is in flight is finished, for it is paid."""
     errors: list[SynopsisError] = []
 
     async def take() -> None:

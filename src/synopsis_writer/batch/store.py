@@ -274,7 +274,6 @@ class BatchStore(BatchReader):
             )
 
     def _attempts(self, sql: str, *values: Any) -> Iterator[tuple[BatchRow, NextAttempt]]:
-        """Yield rows in order, and what is asked of them, a thousand at a time."""
         last = -1
         while rows := self.query(f"SELECT {sql} AND place > ? ORDER BY place LIMIT ?", *values, last, _CHUNK):
             for *attempt, name, brief in rows:
@@ -349,10 +348,7 @@ class BatchStore(BatchReader):
         return next((row for row, _ in rows), None)
 
     def previous(self, row: BatchRow, attempt: NextAttempt) -> Attempt | None:
-        """Return the answer that an attempt repairs; None for a first draft.
-
-        A withheld answer comes without its words: a refusal is not repaired, the brief is asked again.
-        """
+        """Return the answer that an attempt repairs, a withheld one without its words; None for a first draft."""
         # The newest with that number: earlier ones are of a batch that was started over.
         sql = "SELECT text, problems FROM answers WHERE row = ? AND number = ? ORDER BY rowid DESC LIMIT 1"
         number = attempt.number - 1

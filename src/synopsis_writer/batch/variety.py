@@ -205,10 +205,7 @@ def folded_title(title: str) -> str:
 
 
 def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
-    """Return the stems of the first four words with content, or of all words where there are fewer.
-
-    The words of `names` and of the show's own name do not count: forms such as `week` begin with these.
-    """
+    """Return the stems of the first four words with content, those of `names` and of the show's name aside."""
     left_out = copies.name_forms((show.name, *show.aliases)).union(names)
     words = [word for word in lower_words(text_features(synopsis).opening) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]

@@ -54,7 +54,6 @@ def main() -> None:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    """End the command as Ctrl-C does."""
     received = signal.Signals(number)
     if received.name == "SIGHUP" and received in _received:
         return  # a shell that hangs up repeats the terminal's signal: that is not somebody in a hurry

@@ -191,7 +191,6 @@ def show_status(folder: Path = _DIR) -> Output:
 
 
 def _data(folder: Path) -> dict[str, Any]:
-    """Return how far a batch is, as `--json` prints it."""
     with store.read_batch(folder) as reader:
         counts = reader.counts()
         return {

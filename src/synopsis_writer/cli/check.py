@@ -240,7 +240,6 @@ def release(
 
 
 def _saved_texts(path: Path) -> Iterator[Callable[[], "documents.Document"]]:
-    """Yield what reads each text that can hold a release: a file, those of a folder, or a batch's rows."""
     record = path.parent / store.RECORD_FILE
     row = ("AND id = ?", path.name) if not path.exists() and record.exists() else ()
     for file in [record] if row else storage.find_files(path, "**/*") if path.is_dir() else [path]:

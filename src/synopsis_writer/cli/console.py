@@ -38,10 +38,7 @@ warn = _log.warning  # prints a line on stderr, with --quiet, too
 
 
 def print_result(*lines: str, is_saved: bool = True) -> None:
-    """Print a result to stdout, escaped: no text can steer a terminal.
-
-    Where stdout cannot be written, a text that is not saved goes to stderr: it is the only copy.
-    """
+    """Print a result to stdout, escaped; where that fails, a text that is not saved goes to stderr."""
     result = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
     try:
         sys.stdout.write(printable(result))
@@ -107,10 +104,7 @@ def fail(message: str, code: int, **more: object) -> int:
 
 
 def failure_of(error: Exception) -> tuple[str, int]:
-    """Return the message of an error that ends a command, and its exit code: 70 for one of the program's own.
-
-    The message of such a one leaves out its words, for they may hold a key; --debug prints all of it.
-    """
+    """Return an error's message, without words that may hold a key, and its exit code: 70 for a fault of ours."""
     if isinstance(error, SynopsisError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.filename is not None:  # as a name that is too long
@@ -212,10 +206,7 @@ STDERR = StderrHandler()
 
 @dataclass
 class Progress:
-    """Counts rows in a `with` block, and shows how far a run is: in a line on a terminal, else now and then.
-
-    `planned` are rows of the whole run, `before` those that were there already; `clock` gives seconds.
-    """
+    """Counts rows in a `with` block, and shows how far a run is: in a line on a terminal, else now and then."""
 
     planned: int
     before: int = 0

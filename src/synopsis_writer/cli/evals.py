@@ -241,7 +241,6 @@ def rate_run(
 
 
 def _rate(rater: "ratings.Rater") -> None:
-    """Show each pair that is not rated yet, until all are or the person stops."""
     while pair := rater.next():
         brief = pair.case.brief
         print_result(

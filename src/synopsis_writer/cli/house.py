@@ -99,7 +99,6 @@ def learn(
 
 
 def _with_themes(texts: "Sequence[own_texts.OwnText]", settings: "config.Settings | None") -> "list[own_texts.OwnText]":
-    """Return the texts, those without a theme with one of the model's, or with their first sentence."""
     missing = [own for own in texts if not own.theme]
     themes: dict[str, str] = {}
     if missing and settings:

@@ -110,7 +110,6 @@ def shrink_log() -> None:
 
 
 def _runs(log: "runlog.RunLog", ids: Sequence[str], none: str) -> Output:
-    """Return a line for each run; `none` is the status where there is none."""
     lines, data = [], []
     for name in ids:
         try:

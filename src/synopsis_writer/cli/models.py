@@ -47,7 +47,6 @@ def models(*, context: typer.Context, model: options.ModelFlags, json: bool = op
 
 
 def _report(settings: "config.Settings") -> tuple[dict[str, Any], ModelError | None]:
-    """Return what `--json` prints, and the error of the server that would be asked."""
     asked: str | None = None
     offering = (settings.hosted_model, settings.base_url) if settings.is_flag("base_url") else None
     try:

@@ -1,8 +1,4 @@
-"""The flags that several commands share.
-
-Flags that belong together are the fields of a dataclass, named as what they set in the settings or the brief;
-`with_flags` gives them to a command.
-"""
+"""The flags that several commands share: fields of dataclasses, named as the settings that they set."""
 
 import contextlib
 import copy
@@ -32,10 +28,7 @@ LogFormat = Literal["text", "json"]
 
 
 def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Expand each parameter of a command that is a dataclass of flags into one a flag, and `~` in paths.
-
-    A command that returns an `Output` gets the flag --json, too, and its exit code is returned.
-    """
+    """Expand each dataclass of flags into one parameter a flag, and `~` in paths; an `Output` brings --json."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     signature = inspect.signature(command)

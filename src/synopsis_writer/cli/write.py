@@ -128,11 +128,7 @@ class _Delivery:
     texts: list[dict[str, Any]] = field(default_factory=list)  # what `--json` prints
 
     def deliver(self, result: "results.Result", save: Callable[[], Path | None]) -> Path | None:
-        """Save and print a result; return where it was saved.
-
-        An accepted synopsis goes to stdout, but with --json; a refused one does not. A text that cannot be
-        saved is printed all the same.
-        """
+        """Save and print a result; return where. An accepted one goes to stdout; one that cannot be saved, too."""
         accepted, best = result.accepted, result.best
         path, problem, code = _tried(save)
         is_printed = (accepted is not None or code) and not self.as_json
@@ -336,7 +332,6 @@ def _given(flags: options.TextFlags) -> dict[str, Any]:
 
 
 def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[briefs.Brief, synopsis.Outline | None]":
-    """Return the brief of the flags and, where one is named, an outline file; flags go before the file."""
     fields, planned = _given(flags), None
     if outline is not None:
         brief, planned = drafting.load_outline(outline)

@@ -92,7 +92,6 @@ class RayEngine:
 
     @asynccontextmanager
     async def _workers(self, ray: Any, order: Order, writer: Writer) -> AsyncIterator[MakeRow]:
-        """Connect to a cluster, and have workers on it while the block runs."""
         resolved, settings, budget = writer.model, writer.settings, writer.budget
         with _connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
             cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
@@ -143,10 +142,7 @@ def _passed_on(resolved: ResolvedModel, environment: Mapping[str, str]) -> dict[
 def calls_left(
     budget: Budget, resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]
 ) -> int | None:
-    """Return how many calls what is left of the budget is sure to suffice for; None: it has no bound.
-
-    A part with room for a call of a plain brief that may answer at twice the length has it for repairs, too.
-    """
+    """Return how many calls, at twice the length, what is left of the budget is sure to allow; None: no bound."""
     if not budget.is_bounded:
         return None
     # As many examples as any brief's, and no cast.
@@ -236,7 +232,6 @@ def _captured_stderr() -> Iterator[BinaryIO]:
 
 
 def _head(address: str) -> tuple[str, int]:
-    """Return host and port of an address as Ray reads it; raises a ConnectionError or a ValueError."""
     from ray._private.services import canonicalize_bootstrap_address  # `auto` has no public way
 
     if "://" not in address:
@@ -246,7 +241,6 @@ def _head(address: str) -> tuple[str, int]:
 
 
 def _reach(head: tuple[str, int]) -> None:
-    """Raise a ConnectionError unless a server of Ray's answers within seconds."""
     try:
         with socket.create_connection(head, timeout=_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS") in {None, "", "0"}:
@@ -305,10 +299,7 @@ class _Worker:
 
 @dataclass(eq=False)
 class WorkerPool:
-    """`size` workers that make rows while the pool is `running`, `concurrency` at most of all together.
-
-    `reach` raises a ConnectionError while the cluster's head, on which all others depend, does not answer.
-    """
+    """`size` workers that make `concurrency` rows at most while `running`; `reach` raises if the head is gone."""
 
     ray: Any
     job: Job
@@ -372,10 +363,7 @@ class WorkerPool:
         return [worker for worker in self._workers if worker.node]
 
     async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult:
-        """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
-
-        A row that is lost with its worker is handed to another one, three times at most; then it failed.
-        """
+        """Have the worker with the fewest rows make a row; lost with its worker three times it has failed."""
         for _ in range(_DEATHS):
             while self._fault is None and not self._ready:
                 await self._changed.wait()
@@ -461,7 +449,6 @@ class WorkerPool:
                 logging.getLogger(record.name).handle(record)
 
     def _remove(self, worker: _Worker, *, died: bool = False) -> None:
-        """Take a worker out, and end it if it should still run: nobody listens to it any more."""
         if worker in self._workers and worker.node and died:
             rows = count_of(worker.rows, "row")
             _log.info("a worker on %s died, handed to others: %s", worker.node, rows)

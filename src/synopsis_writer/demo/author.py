@@ -47,11 +47,7 @@ _TOO_BAD = -2.4  # at or below it, the fixed phrase is better
 
 @dataclass
 class DemoAuthor:
-    """Drafts from a scaffold for one brief; a repair is another draft, with the next seed.
-
-    An outline's beats and characters replace the brief's. The model is loaded for a draft and released before
-    the gate loads its word lists: both at once would take 700 MB. Raises BriefError, and EngineError.
-    """
+    """Drafts from a scaffold; a repair is another draft. The model is released before the gate loads: 700 MB."""
 
     settings: Settings
     brief: Brief

@@ -77,11 +77,7 @@ async def check_judge(
     judge: Judge, cases: Sequence[Case], corruptions: Sequence[Corruption], seed: int, outcomes: Outcomes, *,
     concurrency: int = 4, rated: Sequence[RatedText] = (),
 ) -> None:  # fmt: skip
-    """Have a judge compare each case's reference with each of its corrupted copies: two calls per pair.
-
-    So it does each pair that people have `rated`, the better text first. `outcomes` are counted as they come,
-    so that they are there after a ModelError, too.
-    """
+    """Have a judge compare references with corrupted copies, and `rated` pairs; `outcomes` are counted as they come."""
     pairs = [
         (corruption.name, case, case.reference, text)
         for corruption in corruptions
@@ -158,7 +154,6 @@ def _sentences(synopsis: Synopsis) -> list[list[str]]:
 
 
 def _with_sentences(synopsis: Synopsis, sentences: Sequence[Sequence[str]]) -> Synopsis:
-    """Return the synopsis with other sentences in its paragraphs; an empty paragraph is left out."""
     parts = zip(synopsis.paragraphs, sentences, strict=True)
     changed = [old.model_copy(update={"text": " ".join(new)}) for old, new in parts if new]
     return _with_paragraphs(synopsis, changed)
@@ -174,7 +169,6 @@ def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 
 
 def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
-    """Swap two names of as many parts in the second half: of the two people whom it names most."""
     texts = [paragraph.text for paragraph in case.reference.paragraphs]
     half, titles = len(texts) // 2, TITLES | {"herr", "frau", "von"}
     people = [
@@ -201,7 +195,6 @@ def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis:
 
 
 def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
-    """Insert a paragraph of another story in the same tense, from the same series where there is one."""
     is_past = _is_past(case.reference.text)
     alike = [other for other in others if _is_past(other.reference.text) == is_past]
     near = [other for other in alike if other.brief.show == case.brief.show] or alike
@@ -219,7 +212,6 @@ def _is_past(text: str) -> bool:
 
 
 def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | None:
-    """Leave out, for half of the facts, the sentence most similar to each; never the last sentence."""
     from rapidfuzz import fuzz
 
     sentences = _sentences(case.reference)
@@ -232,7 +224,6 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
 
 
 def _filler_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
-    """End all paragraphs but the last with a sentence that says nothing."""
     *sentences, last = _sentences(case.reference)
     sayings = word_lists("hollow")["sentences"]
     filler = rng.sample(sayings, len(sayings))
@@ -241,7 +232,6 @@ def _filler_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 
 
 def _words_swapped(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
-    """Swap two neighbouring words in every second sentence."""
     sentences = _sentences(case.reference)
     for paragraph in sentences:
         for number in range(0, len(paragraph), 2):

@@ -52,7 +52,6 @@ def as_csv(run: EvalResults) -> Iterator[str]:
 
 
 def _flat_rows(run: EvalResults) -> Iterator[dict[str, Any]]:
-    """Yield each row by its columns; show and form are None where the suite no longer has the case."""
     known, names = {case.id: case for case in run.suite.cases}, _metric_names(run.scored)
     judge = {"judge": run.judge} if run.judge else {}
     for group in run.groups:
@@ -153,13 +152,11 @@ def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
 
 
 def _id(info: RunInfo, *words: object) -> str:
-    """Return 22 characters that stand for a part of this run, whenever it is exported."""
     text = "\0".join(str(word) for word in (info.name, info.created, *words))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:22]
 
 
 def _log(run: EvalResults, group: Group) -> dict[str, Any]:
-    """Return the fields of an `EvalLog`."""
     info, scored, missing = run.info, run.rows_of(group), _missing(run, group)
     known, rows = {case.id: case for case in run.suite.cases}, [each.row for each in scored]
     id_ = _id(info, group.model, group.prompt)
@@ -201,7 +198,6 @@ def _log(run: EvalResults, group: Group) -> dict[str, Any]:
 
 
 def _metric_score(group: Group, scored: Sequence[Scored], name: str) -> dict[str, Any]:
-    """Return a metric's mean over cases with its 95 % interval."""
     label, means = "mean of demo drafts" if group.is_demo else "mean", {}
     if (interval := group.metrics[name]) is not None:
         bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
@@ -251,7 +247,6 @@ def _with_title(synopsis: Synopsis) -> str:
 
 
 def _usage(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the tokens of rows as Inspect counts them: those from the cache separately."""
     usage = sum((row.usage for row in rows), Usage())
     costs = [row.cost.amount for row in rows if row.cost is not None and row.cost.currency == "USD"]
     return {

@@ -456,7 +456,6 @@ def wilson_interval(successes: int, trials: int) -> Interval:
 
 @lru_cache(maxsize=4)
 def _draws(count: int) -> "npt.NDArray[np.intp]":
-    """Return the indexes that each of 2,000 draws takes, with replacement; shape (draws, count)."""
     import numpy as np
 
     seed = 20_250_422  # any will do; a fixed one gives the same interval for the same data

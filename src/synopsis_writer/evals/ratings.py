@@ -111,7 +111,6 @@ class Rater:
 
 
 def _texts(scored: Sequence[Scored]) -> Mapping[str, list[Row]]:
-    """Return the rows of each case that have a text, in the order of the samples."""
     rows: defaultdict[str, list[Row]] = defaultdict(list)
     for row in sorted((each.row for each in scored), key=lambda row: row.repeat):
         if row.synopsis is not None:

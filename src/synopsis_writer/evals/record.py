@@ -279,7 +279,6 @@ def _all_rows(folder: Path) -> Iterator[Row]:
 
 
 def _change(before: RunInfo, now: RunInfo) -> str:
-    """Return what has changed since the run began; nothing where all is the same."""
     for name in ("models", "repeats", "attempts"):
         values = (getattr(before, name), getattr(now, name))
         old, new = (", ".join(value) if isinstance(value, tuple) else value for value in values)

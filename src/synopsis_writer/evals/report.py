@@ -126,7 +126,6 @@ def _prompts(run: EvalResults, against: EvalResults | None) -> Iterator[dict[str
 
 
 def _compared(new: _Texts, old: _Texts | None) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
-    """Yield name and status of each file, and the parts of its `word_diff`."""
     for name in {**new, **(old or {})}:
         after, earlier = (each.get(name, "").rstrip() for each in (new, new if old is None else old))
         status = "" if old is None else "unchanged" if after == earlier else "changed"

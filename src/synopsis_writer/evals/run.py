@@ -170,10 +170,7 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
 
 
 def same_story(case: Case, workspace: Workspace) -> frozenset[str]:
-    """Return the ids of the examples that tell the case's story.
-
-    The case names them, or they have its theme, title, very words, or, in the same show, one of its guests.
-    """
+    """Return the ids of examples of the case's story: named, or of its theme, title, very words, or a guest."""
     show, reference = find_show(workspace.pool.shows, case.brief.show), case.reference
     cast = name_forms(member.name for member in show.cast) if show else frozenset()
 

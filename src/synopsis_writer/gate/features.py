@@ -91,7 +91,6 @@ def kind_wording(kind: str) -> Wording:
 
 
 def _kind_of(text: Text, sentence: Sentence, people: Collection[str]) -> str:
-    """Return how a sentence is made, in English."""
     words = [word.lower for word in text.words_of(sentence)]
     start = text.words_of(sentence)[0].span.start
     quote = next((each for each in text.quotes if each.contains(start)), None)

@@ -26,11 +26,7 @@ _MOST_ROUNDS = 5  # one rule can make work for another, seldom twice
 
 
 def fix(text: str, marks: str = "„“", given: Iterable[str] = ()) -> tuple[str, tuple[Fix, ...]]:
-    """Return the text put right, and what was fixed, with spans in the text as it was.
-
-    Quotation marks become `marks`, the opening and the closing one, if they pair up in their paragraph.
-    Words in `given` keep their straight apostrophes. A fixed text has nothing to fix.
-    """
+    """Return the text put right, and what was fixed, with spans in the old one; `given` words stay as they are."""
     edited = _Edited(text)
     names = [word.strip(_AROUND_WORDS) for name in given for word in name.split() if "'" in word]
     for _ in range(_MOST_ROUNDS):

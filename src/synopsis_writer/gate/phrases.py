@@ -157,7 +157,6 @@ def _compiled(source: str, way_out: str) -> _Pattern:
 
 
 def _words(source: str) -> frozenset[str]:
-    """Return the words that one alternative of a pattern stands for."""
     if source in _WORD_LISTS:
         return frozenset(word for line in word_lists("floskeln")[source] for word in line.split())
     if source.startswith("<"):

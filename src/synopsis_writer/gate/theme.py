@@ -1,7 +1,4 @@
-"""Checks of what is told: the theme, in its words or in others of that meaning, and no example's story.
-
-How the figures were found is in docs/checks.md; `python -m benchmarks.theme` prints them.
-"""
+"""Checks of what is told: the theme, in its words or others, and no example's story (docs/checks.md has the data)."""
 
 import contextlib
 import re

@@ -44,7 +44,6 @@ _AIMS = {"speech": "spoken_sentences", "questions": "questions_asked"}
 
 
 def _read_range(value: Any) -> Any:
-    """Read `200-600`, `25 %`, or a number, which is the most that is allowed."""
     if isinstance(value, str) and (match := _RANGE.fullmatch(value.strip())):
         numbers = [float(part.replace(",", ".")) for part in match.groups() if part]
         numbers = [number / 100 for number in numbers] if "%" in value else numbers
@@ -57,7 +56,6 @@ def _read_range(value: Any) -> Any:
 
 
 def _limited(least: int = 0, most: float = math.inf) -> AfterValidator:
-    """Check that a range is in order, and within what it may be."""
 
     def check(limits: tuple[float, float]) -> tuple[float, float]:
         low, high = limits

@@ -129,7 +129,6 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
 
 
 def _sorted_values(texts: Sequence[OwnText]) -> dict[str, list[float]]:
-    """Return the texts' own values of each limit, the least first."""
     limits = (*RULES, "characters")
     return {limit: sorted(own.values[limit] for own in texts if limit in own.values) for limit in limits}
 
@@ -170,7 +169,6 @@ def _known_words(texts: Sequence[OwnText], people: AbstractSet[str]) -> list[str
 
 
 def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
-    """Return a show with the people whom a text declares, or two texts name."""
     own = [text for text in texts if text.show == name]
     people = Counter(person for text in own for person in text.named)
     full = {part for person in people if " " in person for part in person.split()}
@@ -301,11 +299,7 @@ def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
 
 
 def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
-    """Learn a house, and prove it: each text is judged by what all others teach.
-
-    A check that refuses more than one in twenty texts of a form is a warning there, and so is `theme` where
-    most texts have none. The only text of a form is judged by what it teaches itself.
-    """
+    """Learn and prove a house, each text judged by what the others teach; too strict checks become warnings."""
 
     def judge(number: int) -> Learnt:
         others = [*texts[:number], *texts[number + 1 :]]

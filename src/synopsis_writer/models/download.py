@@ -200,10 +200,7 @@ def _write_record(models: list[PulledModel], cache: Path) -> None:
 
 
 def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
-    """Download a model into `cache` unless it is there, verify it, and return its path; or leave nothing.
-
-    Raises SettingsError for a name, an address or a token, EngineError for the file, else ModelError.
-    """
+    """Download a model into `cache` unless it is there, verify it, and return its path; or leave nothing."""
     import httpx2
 
     file = parse_name(name)
@@ -283,7 +280,6 @@ def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
 
 
 def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, name: str) -> None:
-    """Load `size` bytes into `target`."""
     import httpx2
 
     done, most, breaks, shown = 0, 0, 0, time.monotonic()

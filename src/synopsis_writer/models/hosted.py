@@ -454,7 +454,6 @@ def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> dict
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """Return messages with what the system says at the beginning of the user's first turn."""
     system = [message.content for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
     if turns and turns[0].role == "user":
@@ -470,7 +469,6 @@ def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
 
 
 def _present(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what a server may refuse of `request`."""
     format_type = request.get("response_format", {}).get("type", "")
     roles = {message["role"] for message in request["messages"]}
     present = {*request, *roles, format_type, "" if "stream" in request else "whole"}

@@ -142,10 +142,7 @@ def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:
 
 
 class RateLimitedClient(ClientWrapper):
-    """A `ModelClient` that asks another one at a limited rate, evenly all the minute; long waits are logged.
-
-    The bounds, None for no bound, are requests and tokens a minute (estimated), and calls at once.
-    """
+    """A client that asks another one at a limited rate: requests and tokens a minute, calls at once."""
 
     def __init__(self, client: ModelClient, rpm: float | None, tpm: float | None, *, calls: int | None = None) -> None:
         super().__init__(client)

@@ -128,10 +128,7 @@ class HostedPricer:
         return bool(found and found.model.deprecated)
 
     def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
-        """Return the cost of one call, by the model that answered, else by the one asked; None: unpriced.
-
-        Costs are added, not usages: some prices rise with a prompt. A cheap `tier` counts only if reported.
-        """
+        """Return the cost of one call, by the model that answered, else by the one asked; None: unpriced."""
         if self.is_free or not usage.prompt_tokens:
             return NO_COST if self.is_free else None
         names = (answered, self.model)

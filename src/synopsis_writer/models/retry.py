@@ -194,7 +194,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
-    """Return the seconds that headers or words ask to wait; 0: they name none."""
     if (seconds := retry_after(headers)) is not None:
         return seconds
     waits = [0.0]

@@ -125,7 +125,6 @@ class Api:
         return {"name": name, "kind": kind, "why": why, **can, "ways_out": () if name else _WAYS_OUT}
 
     def _path(self, name: str) -> Path:
-        """Return the file of a text's id; raises InputError for one that leads out of the folder."""
         wrong = "\\" in name or len(name) > _LONGEST_ID or not name.isprintable()
         if wrong or any(not part or part.startswith(".") for part in name.split("/")):
             raise InputError(f"{name[:80]!a}: is no saved text: name a file below the folder of saved texts")
@@ -148,7 +147,6 @@ class Api:
 
     @route("GET /texts", at_once=True)
     def _list(self, query: str = "", state: str = "") -> dict[str, Any]:
-        """Return the saved texts with all words of a query, and a state, the newest first; and all drafts."""
         files = find_files(self._folder, "**/*") if self._folder.is_dir() else []
         found = [self._row(path) for path in files if path.suffix.lower() in SUFFIXES]
         wanted = query.casefold().split()
@@ -186,7 +184,6 @@ class Api:
         return {"drafts": rows}
 
     def _drafts(self) -> list[Draft]:
-        """Return the drafts of the journal, the newest first; those whose words are saved are deleted."""
         found = []
         for each in self._journal.entries():
             saved = None
@@ -257,7 +254,6 @@ class Api:
 
     @route("PUT /texts/{id:path}")
     async def _save(self, text: Text) -> Text:
-        """Save a text, with the verdicts of a check; one that cannot be checked is saved all the same."""
         gate = {}
         with contextlib.suppress(InputError):
             gate = {"gate": verdicts((await text.check(self.writer)).findings)}

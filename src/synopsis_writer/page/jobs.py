@@ -269,7 +269,6 @@ class Jobs(logging.Handler):
         return text.document(path, text.origin, self._writer)
 
     def _start(self, text: Text, work: Callable[[Job], Awaitable[_Made]]) -> dict[str, Any]:
-        """Begin a job; raises InputError where too many are running."""
         ended = [name for name, job in self._jobs.items() if job.has_ended]
         if len(self._jobs) - len(ended) >= _MOST_RUNNING:
             raise InputError(f"{_MOST_RUNNING} jobs are running: wait for one, or stop it")
@@ -281,7 +280,6 @@ class Jobs(logging.Handler):
         return {"job": job.id}
 
     async def _run(self, job: Job, work: Callable[[Job], Awaitable[_Made]]) -> None:
-        """Do a job's work, put what came of it into the journal, and report it."""
         _job.set(job)
         try:
             made = await work(job)

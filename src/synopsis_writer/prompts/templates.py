@@ -126,10 +126,7 @@ class Prompts:
         only: str | None = None,
         variants: int = 1,
     ) -> Prompt:
-        """Return the request for a new text, `base`, with one for a version of `synopsis` as its last turn.
-
-        `wish` has what is wished under German labels; what is to be written anew is named by the rest.
-        """
+        """Return `base` with the request for a version of `synopsis` as its last turn; `wish` has German labels."""
         template = self.templates["revise"]
         numbered = {
             str(number): {"Strang": paragraph.storyline, "Text": paragraph.text}
@@ -257,10 +254,7 @@ def avoid_block(avoid: Avoid | None) -> str:
 
 
 def json_block(data: object) -> str:
-    """Return data as JSON with brackets, braces, pipes and back quotes inside strings as JSON escapes.
-
-    So no value can close its block, open a template or pose as a turn of the chat.
-    """
+    """Return data as JSON, brackets, braces, pipes and back quotes escaped: no value can close its block."""
     return _STRING.sub(lambda string: _escape(string[0]), json.dumps(data, ensure_ascii=False, indent=2))
 
 
@@ -281,10 +275,7 @@ def outline_of(example: Example) -> str | None:
 
 
 def load_prompts(folder: Path, house: House | None = None) -> Prompts:
-    """Load and check the templates of `folder`, which state the rules of `house`, or of the built-in one.
-
-    The program's own take the place of those that it lacks. TemplateError: it has none, or one is wrong.
-    """
+    """Load the templates of `folder`, and the program's own for those it lacks; TemplateError if one is wrong."""
     templates = {
         name: load_template(template_path(folder, name), needed, _OPTIONAL.get(name, frozenset()))
         for name, needed in TEMPLATES.items()

@@ -72,10 +72,7 @@ class _Problem(BaseModel):
 
 
 class RemoteBatch(BaseModel):
-    """A batch as the provider describes it; `problems` are those of its check before it begins.
-
-    All but one of id and status may be missing, or of another kind: a batch that was made is paid.
-    """
+    """A batch as the provider describes it: all but id and status may be missing, for it is paid all the same."""
 
     id: _Text = ""
     status: Annotated[str, BeforeValidator(_status)] = _UNKNOWN
@@ -187,10 +184,7 @@ class BatchServer:
         return (await self._ask(_File, ask, _FILE_SECONDS, missing)).id
 
     async def create(self, key: str, file: str) -> RemoteBatch:
-        """Make a batch of an uploaded file; asked once, for a second one would be paid, too.
-
-        Raises UnclearError where it may have been made.
-        """
+        """Make a batch of an uploaded file; asked once. Raises UnclearError where it may have been made."""
         import openai
 
         try:
@@ -211,10 +205,7 @@ class BatchServer:
         raise self._failure(fault)
 
     async def find(self, key: str, file: str, tried: float) -> RemoteBatch | None:
-        """Return the batch that may have been made of a shard; None: it was not, and will not be.
-
-        `tried` is when the request to make it was over at the latest, in seconds since the epoch.
-        """
+        """Return the batch that may have been made of a shard by `tried`, a Unix time; None: it never will be."""
         # Only a look that begins after that time counts; no wait is longer, whatever a clock was set to.
         settle = self.limits.settle_seconds
         left = min(tried + settle - time.time(), self.limits.answer_seconds + settle)
@@ -226,7 +217,6 @@ class BatchServer:
         return batch
 
     async def _listed(self, key: str, file: str) -> RemoteBatch | None:
-        """Return the provider's batch with a key or of a file, if there is one."""
         import openai
 
         after: Any = openai.omit
@@ -246,10 +236,7 @@ class BatchServer:
         return None
 
     async def look(self, batch: str, missing: str, *, cancel: bool = False) -> RemoteBatch:
-        """Return the state of a batch, and ask for its end before; what is done by then comes back.
-
-        `missing` is the message where the provider does not know it.
-        """
+        """Return the state of a batch, perhaps after asking for its end; `missing` is reported where it is unknown."""
         ask = self._batches.cancel if cancel else self._batches.retrieve
         return await self._ask(RemoteBatch, partial(ask, batch), missing=missing)
 
@@ -282,7 +269,6 @@ class BatchServer:
     async def _ask(
         self, shape: type[_Shape], ask: Callable[[], Awaitable[Any]], seconds: float = 0, missing: str = ""
     ) -> _Shape:
-        """Return what an answer holds; one that is not of this shape is asked for again."""
 
         async def parsed() -> _Shape:
             return _parse(shape, (await ask()).content)

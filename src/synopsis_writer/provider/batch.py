@@ -182,10 +182,7 @@ async def cancel_batch(
 
 @dataclass(eq=False)
 class _ProviderBatch:
-    """A batch of which parts are at a provider: writes, sends, looks after and takes back its shards.
-
-    A fault at one shard delays no other. `server` is there while `connected`, `saver` while it is fetched.
-    """
+    """A batch of which parts are at a provider; a fault at one shard delays no other."""
 
     order: Fetch
     store: BatchStore
@@ -276,7 +273,6 @@ class _ProviderBatch:
     def _requests(
         self, rows: Iterable[tuple[BatchRow, NextAttempt]]
     ) -> Iterator[tuple[NextAttempt, dict[str, Any], Spent]]:
-        """Yield each row's request, the same as a live call's, and its highest cost, once it is reserved."""
         budget, model, server = self._budget(), self.resolved.model, self.resolved.server or ""
         check_prices(budget, self.pricer, model)
         capabilities = CapabilityStore(self.settings.cache / CAPABILITIES_FILE).find(server, model)
@@ -384,7 +380,6 @@ class _ProviderBatch:
         self._sweep()
 
     def _close(self, shard: Shard, reason: str = "") -> int:
-        """Be done with a shard; return how many of its rows come back with it; `reason` as in `_requeue`."""
         count = 0
         with self.store.transaction():
             for row, attempt in self.store.asked(shard):
@@ -395,10 +390,7 @@ class _ProviderBatch:
         return count
 
     def _requeue(self, row: BatchRow, attempt: NextAttempt, reason: str = "") -> None:
-        """Take a row back that has no answer; a repair has failed when that was too often.
-
-        `reason` is why the provider gave none, and empty where the row was never worked on.
-        """
+        """Take a row back that has no answer, for this `reason`; a repair fails when that was too often."""
         attempt = replace(attempt, returns=attempt.returns + 1) if reason else attempt
         if attempt.number > 1 and attempt.returns >= _MOST_RETURNS:
             self._fail(row, f"came back without an answer {_MOST_RETURNS} times: {reason}")
@@ -487,10 +479,7 @@ class _ProviderBatch:
         return may_send
 
     def _refuse(self, shard: Shard, remote: RemoteBatch) -> bool:
-        """Be done with a shard that the provider's check refused; return whether others may be sent.
-
-        A row that it names has failed, and so have all of a faulty file. Else they are pending again.
-        """
+        """Be done with a shard that the provider's check refused; return whether others may be sent."""
         problems = remote.problems or []
         reasons = (f"line {each.line}: {each.text}" if each.line else each.text for each in problems[:3])
         reason = "; ".join(reasons) or "it does not say why"
@@ -537,7 +526,6 @@ class _ProviderBatch:
         _say(shard, message)
 
     async def _repair(self, stop: run.Stop, unsaved: Callable[[RowResult], None]) -> None:
-        """Send repairs as a further shard; a few are made by live calls when all else is in."""
         count = self.store.count_waiting()
         if not count or _REPAIRS in self.faults or self.unsent():
             return
@@ -636,10 +624,7 @@ def _say(shard: Shard, message: str) -> None:
 
 
 def _hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> ResolvedModel:
-    """Return the chosen model, which must be a server's.
-
-    Where nothing is sent, for it is made elsewhere, a model that is named needs neither key nor address.
-    """
+    """Return the chosen model, a server's; where nothing is sent it needs neither key nor address."""
     if is_elsewhere and settings.model is not None:
         address = settings.base_url or environment.get(ADDRESS) or "http://localhost/v1"  # has no list prices
         model = settings.model.removeprefix(SERVERS)
