@@ -183,9 +183,8 @@ class HostedClient:
                 return await self._ask(call)
             except (openai.APIStatusError, InvalidResponseError) as error:
                 report = retries.fault_of(error).report
-                if report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
-                    is_cut = report.meaning == "cut"
-                    return Answer(report.generated, "length" if is_cut else "stop", model=self.name)
+                if report.meaning in retries.ENDS:  # what the model wrote is its answer
+                    return Answer(report.generated, retries.ENDS[report.meaning], model=self.name)
                 if not self._has_less(call, error):
                     if call.suspicious is not None and report.status in _REFUSED:
                         raise call.suspicious from None

@@ -360,6 +360,9 @@ def read_result(line: bytes) -> ResultLine | str:
         return ResultLine(*request, json.dumps(body).encode())
     status = status if isinstance(status, int) else 0
     report = retry.read_report(status, error or (body if isinstance(body, dict) else ""))
+    if report.meaning in retry.ENDS:  # the model has answered, as in a live call
+        choice = {"message": {"content": report.generated}, "finish_reason": retry.ENDS[report.meaning]}
+        return ResultLine(*request, json.dumps({"choices": [choice]}).encode())
     undone = _UNDONE.search(report.text)
     said = shortened(report.message, _LONGEST_REASON) or (undone and undone[0])
     outcome = f"the provider answered {status}" if status not in {0, _OK} else "no answer"

@@ -639,10 +639,17 @@ def _hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere:
 
 
 def _as_begun(folder: Path, settings: Settings) -> Settings:
-    """Return the settings with the model that a batch was begun with, unless a flag names another."""
+    """Return the settings with the model and the tokens of examples that a batch was begun with.
+
+    A flag goes before the model, and tokens that are set before the tokens: only a default may have changed.
+    """
     with read_batch(folder) as reader:
-        facts = dict(reader.query("SELECT name, value FROM facts WHERE name = 'model'"))
-    return settings if settings.is_flag("model") else settings.model_copy(update=facts)
+        facts = dict(reader.query("SELECT name, value FROM facts"))
+    changes: dict[str, Any] = {} if settings.is_flag("model") or "model" not in facts else {"model": facts["model"]}
+    tokens = re.search(r", (\d+) tokens", facts.get("examples", ""))
+    if tokens and settings.example_tokens == Settings.model_fields["example_tokens"].default:
+        changes["example_tokens"] = int(tokens[1])
+    return settings.model_copy(update=changes)
 
 
 def _examples_fact(settings: Settings) -> dict[str, str]:
