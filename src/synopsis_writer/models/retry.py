@@ -51,10 +51,7 @@ _DURATION = re.compile(f"(?:{_PART})+")
 _WAIT_IN_BODY = re.compile(_WAITS["body"].replace("<time>", _WAITS["time"].replace("<part>", _PART)), re.IGNORECASE)
 _EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
 _LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
-ENDS: dict[str, Literal["length", "stop"]] = {
-    "cut": "length",
-    "bad_json": "stop",
-}  # of a model's answers that a server reports as errors
+ENDS: dict[str, Literal["length", "stop"]] = {"cut": "length", "bad_json": "stop"}  # of answers reported as errors
 
 
 @dataclass(frozen=True)

@@ -321,13 +321,16 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
 
 
 def _compiled(document: Document, needed: frozenset[str], optional: frozenset[str]) -> "CompiledTemplate":
-    from jinja2 import TemplateSyntaxError, meta
+    from jinja2 import TemplateSyntaxError, meta, nodes
 
     path, offset = document.path, document.first_line
     try:
         tree = _environment().parse(document.text)
+        _check_nodes(tree, path, offset)  # first: what multiplies does so already while it is compiled
         used = meta.find_undeclared_variables(tree)
-        compiled = _environment().from_string(_bound_nodes(tree, path, offset))
+        for loop in list(tree.find_all(nodes.For)):  # all loops count together
+            loop.iter = nodes.Call(nodes.Name("_bounded", "load"), [loop.iter], [], None, None)
+        compiled = _environment().from_string(tree)
     except TemplateSyntaxError as error:
         where = f"{path}:{offset + error.lineno - 1}"
         raise TemplateError(f"{where}: {error.message}: fix the template") from error
@@ -353,11 +356,11 @@ _MOST_LOOPS = 100_000
 _MOST_CHARACTERS = 1_000_000
 
 
-def _bound_nodes(tree: "nodes.Template", path: Path, offset: int) -> "nodes.Template":
-    """Return a template whose loops count together; TemplateError where it could multiply or recurse."""
+def _check_nodes(tree: "nodes.Template", path: Path, offset: int) -> None:
+    """Raise TemplateError where a template uses what could multiply or recurse."""
     from jinja2 import nodes
 
-    for count, node in enumerate(list(tree.find_all(nodes.Node))):
+    for count, node in enumerate(tree.find_all(nodes.Node)):
         if count >= _MOST_NODES:
             raise TemplateError(f"{path}:{offset}: has too many parts: write it shorter")
         kind = type(node).__name__
@@ -367,9 +370,6 @@ def _bound_nodes(tree: "nodes.Template", path: Path, offset: int) -> "nodes.Temp
             used = f"the filter '{name}'" if name else f"'{'recursive' if is_recursive else kind.lower()}'"
             ways = f"if, for, comparisons, +, ~, and the filters {', '.join(sorted(_FILTERS))}"
             raise TemplateError(f"{path}:{offset + node.lineno - 1}: {used} is not available: use {ways}")
-        if isinstance(node, nodes.For):
-            node.iter = nodes.Call(nodes.Name("_bounded", "load"), [node.iter], [], None, None)
-    return tree
 
 
 def _bounded(
