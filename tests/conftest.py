@@ -32,6 +32,11 @@ _getaddrinfo = socket.getaddrinfo
 ONE_WORKER = ("browser", "embedded")  # Chromium and the model start slowly: one worker has them for all tests
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many tests wait for servers, browsers and processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
