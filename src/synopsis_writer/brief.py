@@ -5,16 +5,7 @@ import unicodedata
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError, ValidationInfo
 
 from synopsis_writer.characters import clean_name
 from synopsis_writer.errors import BriefError, explain
@@ -97,10 +88,8 @@ _Range = Annotated[
 _Written = BeforeValidator(lambda value: str(value) if isinstance(value, date) else value)
 
 
-class Brief(BaseModel):
+class Brief(BaseModel, frozen=True, extra="forbid"):
     """One request for a synopsis."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # The series, by its canonical name where the show is known.
     show: Annotated[str, _line(120, "give the series' name alone")]

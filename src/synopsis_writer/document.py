@@ -65,10 +65,8 @@ class Document:
 
     def location(self, *keys: str | int) -> str:
         """Return `path:line` of the field at `keys`, or of the nearest field around it."""
-        for length in range(len(keys), 0, -1):
-            if keys[:length] in self.lines:
-                return f"{self.path}:{self.lines[keys[:length]]}"
-        return f"{self.path}:1"
+        around = (keys[:length] for length in range(len(keys), 0, -1))
+        return f"{self.path}:{next((self.lines[field] for field in around if field in self.lines), 1)}"
 
     def explain(self, error: ValidationError, *prefix: str) -> str:
         """Return where and why pydantic refused the front matter, with the line of the first error."""
@@ -94,26 +92,19 @@ def decode(data: bytes, source: str) -> str:
 
 def read_document(path: Path) -> Document:
     """Read a Markdown file; raises FileError, and InputError for front matter that is no YAML mapping."""
-    return _parse(read_text(path), path)
+    return parse_document(read_input(path), path)
 
 
 def parse_document(data: bytes, path: Path) -> Document:
     """Read a Markdown text as `read_document` does a file; `path` names it in messages."""
     if len(data) > MOST_BYTES:
         raise FileError(f"{path}: is larger than 1 MB: that is no synopsis")
-    return _parse(decode(data, str(path)), path)
-
-
-def _parse(text: str, path: Path) -> Document:
-    meta: dict[str, Any] = {}
-    lines: dict[_Keys, int] = {}
-    body = text
-    if text.startswith("---\n"):
-        if not (match := _FRONT_MATTER.match(text)):
-            reason = "the front matter is never closed: end it with a line of three hyphens"
-            raise InputError(f"{path}:1: {reason}")
-        meta, lines = read_yaml(match[1], path, first_line=2)
-        body = text[match.end() :]
+    text = decode(data, str(path))
+    match = _FRONT_MATTER.match(text)
+    if text.startswith("---\n") and not match:
+        raise InputError(f"{path}:1: the front matter is never closed: end it with a line of three hyphens")
+    meta, lines = read_yaml(match[1], path, first_line=2) if match else ({}, {})
+    body = text[match.end() :] if match else text
     first_line = text.count("\n", 0, len(text) - len(body.lstrip())) + 1
     return Document(path, meta, body.strip(), lines, first_line)
 
@@ -157,11 +148,10 @@ class _UnsupportedError(yaml.MarkedYAMLError):
 
 def _yaml_error(error: yaml.YAMLError, path: Path, first_line: int) -> InputError:
     mark: Any = getattr(error, "problem_mark", None)
-    reason = f"not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-    if isinstance(error, _UnsupportedError):
-        reason = str(error.problem)
-    elif isinstance(error, yaml.MarkedYAMLError):
-        reason += ": put values with a colon in quotes"
+    reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if not isinstance(error, _UnsupportedError):
+        hint = ": put values with a colon in quotes" if isinstance(error, yaml.MarkedYAMLError) else ""
+        reason = f"not YAML: {reason}{hint}"
     return InputError(f"{path}:{first_line + (mark.line if mark else 0)}: {reason}")
 
 
@@ -192,10 +182,8 @@ def _value(node: yaml.Node, lines: dict[_Keys, int], first_line: int, keys: _Key
 
 
 def _scalar_value(kind: str, text: str) -> Any:
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() in {"yes", "true", "on"}
+    if kind in {"null", "bool"}:
+        return text.lower() in {"yes", "true", "on"} if kind == "bool" else None
     if kind in {"int", "float"} and ":" not in text:  # 20:15 is a time, not 1215
         construct = getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")
         number = construct(yaml.ScalarNode(kind, text)) if len(text) <= _MOST_DIGITS else math.inf
@@ -268,15 +256,11 @@ _LONGEST_KEY = 100  # characters; PyYAML marks longer ones
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 
 
-class _NotPlainError(Exception):
-    """PyYAML must write these data."""
-
-
 def format_yaml(data: Mapping[str, Any]) -> str:
     """Return `data` as PyYAML writes it, umlauts unescaped, long lines unbroken, in a fifth of its time."""
     try:
         return "".join(_block_lines(data, "")) or "{}\n"
-    except (_NotPlainError, TypeError):  # or a value that cannot be hashed
+    except TypeError:  # of a value that PyYAML must write, or that cannot be hashed
         return _dumped(dict(data))
 
 
@@ -285,7 +269,7 @@ def _block_lines(data: Mapping[str, Any] | list[Any], indent: str) -> list[str]:
     is_list = isinstance(data, list)
     for key, value in enumerate(data) if isinstance(data, list) else data.items():
         if not is_list and not (isinstance(key, str) and key.isascii() and 0 < len(key) <= _LONGEST_KEY):
-            raise _NotPlainError
+            raise TypeError(key)
         head = "-" if is_list else f"{_scalar(key)}:"
         if type(value) not in {dict, list}:
             lines.append(f"{indent}{head} {_scalar(value)}\n")
@@ -308,9 +292,8 @@ def _scalar(value: str | float | None) -> str:
             return _dumped(value).removesuffix("...\n").removesuffix("\n")
     elif type(value) in {type(None), bool, int} or (type(value) is float and _DECIMAL.fullmatch(repr(value))):
         return json.dumps(value)
-    raise _NotPlainError
+    raise TypeError(value)
 
 
 def _dumped(data: Any) -> str:
-    text: str = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000)
-    return text
+    return str(yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000))

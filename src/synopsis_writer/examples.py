@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -60,8 +61,8 @@ def read_brief(document: Document) -> Brief:
     """Return the brief in the front matter; raises ExampleError where there is none, or it breaks a rule."""
     fields = document.meta.get("brief")
     if not isinstance(fields, dict):
-        reason = "no 'brief' in the front matter: add show, theme and form under it"
-        raise ExampleError(f"{document.location('brief')}: {reason}")
+        where = document.location("brief")
+        raise ExampleError(f"{where}: no 'brief' in the front matter: add show, theme and form under it")
     try:
         return Brief.model_validate(fields)
     except ValidationError as error:
@@ -102,11 +103,8 @@ def load_pool(folders: Sequence[Path]) -> Pool:
 
 def with_free_id(example: Example, taken: Collection[str]) -> Example:
     """Return the example, with a numbered id if another folder has one of the same name."""
-    number, name = 2, example.id
-    while example.id in taken:
-        example = replace(example, id=f"{name}-{number}")
-        number += 1
-    return example
+    ids = chain([example.id], (f"{example.id}-{number}" for number in count(2)))
+    return replace(example, id=next(name for name in ids if name not in taken))
 
 
 def example_files(folder: Path) -> list[Path]:
@@ -119,8 +117,8 @@ def example_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise FileError(f"example folder {os_reason(error, folder)}: name another with --examples") from error
     if not files and not (folder / HOUSE_FILE).is_file():  # a house may begin without any
-        reason = f"holds no example: put Markdown files into {folder}/<show>/"
-        raise ExampleError(f"example folder {folder}: {reason}")
+        problem = f"example folder {folder}: holds no example"
+        raise ExampleError(f"{problem}: put Markdown files into {folder}/<show>/")
     return files
 
 
@@ -172,7 +170,7 @@ def _save(content: str, title: str, folder: Path, show: Show) -> Path:
     is_new = not show_file.exists()
     try:
         if is_new:
-            _write_show(show_file, show)
+            write_file(show_file, format_yaml(show.model_dump(mode="json", exclude_none=True)))
         return save(content, home, title, "md", within=folder)
     except FileError:
         with contextlib.suppress(OSError):
@@ -254,9 +252,5 @@ def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence
             raise ExampleError(f"'{line}': {reason}: write it as 'Name: Rolle'") from error
     changed = Show.model_validate({**show.model_dump(), "cast": list(cast.values())})
     if changed != show:
-        _write_show(paths[show], changed)
+        write_file(paths[show], format_yaml(changed.model_dump(mode="json", exclude_none=True)))
     return changed
-
-
-def _write_show(path: Path, show: Show) -> None:
-    write_file(path, format_yaml(show.model_dump(mode="json", exclude_none=True)))

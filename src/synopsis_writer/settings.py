@@ -1,20 +1,22 @@
 """Settings: flag before environment before config file before default; and where packaged data is."""
 
 import os
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from platformdirs import PlatformDirs
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from synopsis_writer.brief import clean_line
 from synopsis_writer.document import read_toml
 from synopsis_writer.errors import SettingsError, explain
 
 APP = "synopsis-writer"
+_DIRECTORIES = PlatformDirs(APP, appauthor=False)
 
 CacheUse = Literal["read", "write", "off"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -22,6 +24,7 @@ Verbosity = Literal["low", "medium", "high"]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 PREFIX = "SYNOPSIS_"
 HOUSE_FILE = "house.yaml"  # in the folder of a house
+_SECRET = re.compile(r"key|secret|(?:\A|_)token(?:_|\Z)", re.IGNORECASE)
 
 
 def _locale_language() -> Literal["de", "en"]:
@@ -29,21 +32,17 @@ def _locale_language() -> Literal["de", "en"]:
     return "de" if next(filter(None, names), "").lower().startswith("de") else "en"
 
 
-def _user_data(name: str) -> Path:
-    return user_data_path(APP, appauthor=False) / name
-
-
 class Settings(BaseModel):
     """All settings; None leaves a choice to the server, or sets no bound, where nothing else is said."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = {"frozen": True, "extra": "forbid"}
 
     model: str | None = None  # a server's, a path to a GGUF file, `embedded`, `packaged`; None: what is there
     base_url: str | None = None  # the address of an OpenAI-compatible server
     insecure: bool = False  # let key and text go over plain http to a server on another machine
     hosted_model: str = "gpt-5.4-mini"  # the hosted model to ask when no model is named
     examples: Path | None = None  # a folder of them to use instead of the pool that came with the program
-    own_examples: Path = Field(default_factory=lambda: _user_data("examples"))  # read in addition
+    own_examples: Path = Field(default_factory=lambda: _DIRECTORIES.user_data_path / "examples")  # read in addition
     prompts: Path | None = None  # a folder of your own templates
     house: Path | None = None  # the folder of your house: `house.yaml`, shows, examples, perhaps `prompts`
     profile: Path | None = None  # a file with the house's limits, instead of the house's own
@@ -53,7 +52,7 @@ class Settings(BaseModel):
     review_model: str | None = None  # which one; None: the one that writes
     semantic: bool = False  # two more checks, by embeddings; they need the extra `semantic`
     out: Path = Path("synopsen")  # the folder to save into
-    cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))  # also for weights
+    cache: Path = Field(default_factory=lambda: _DIRECTORIES.user_cache_path)  # also for weights
     attempts: int = Field(default=3, ge=1, le=10)  # per synopsis
     max_retries: int = Field(default=5, ge=0, le=20)  # of the transport, per call
     retry_seconds: float = Field(default=300, gt=0, le=86_400)  # within which retries of a call may begin
@@ -73,8 +72,8 @@ class Settings(BaseModel):
     cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)  # of cached answers; the oldest go first
     cache_days: float = Field(default=90, gt=0, le=36_500)  # how long an answer is cached
     log_format: Literal["text", "json"] = "text"  # of stderr: for a person, or a JSON object a line
-    log: Path = Field(default_factory=lambda: _user_data("runs.sqlite3"))  # the record of runs
-    _flags: frozenset[str] = PrivateAttr(default=frozenset())
+    log: Path = Field(default_factory=lambda: _DIRECTORIES.user_data_path / "runs.sqlite3")  # the record of runs
+    _flags: frozenset[str] = frozenset()
 
     @field_validator("base_url")
     @classmethod
@@ -122,14 +121,13 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the config file: `SYNOPSIS_CONFIG`, or in the user's configuration folder."""
     if named := environment.get(PREFIX + "CONFIG"):
         return Path(os.path.expanduser(named))  # noqa: PTH111
-    return user_config_path(APP, appauthor=False) / "config.toml"
+    return _DIRECTORIES.user_config_path / "config.toml"
 
 
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """Merge flags (None: not given), `SYNOPSIS_*` variables, config file, defaults; SettingsError names the source."""
     path = config_file(environment)
-    named = bool(environment.get(PREFIX + "CONFIG"))
-    from_file = _read_config(path) if named or path.is_file() else {}
+    from_file = _read_config(path) if environment.get(PREFIX + "CONFIG") or path.is_file() else {}
     from_environment: dict[str, Any] = {
         name: value
         for name in Settings.model_fields
@@ -156,13 +154,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
     before, _, query = str(data.get("base_url") or "").partition("?")
-    names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
-    is_secret = any(word in name for name in names for word in ("key", "token", "secret"))
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    is_secret = any(re.search("key|token|secret", name, re.IGNORECASE) for name in names)
     host = (before.partition("://")[2] or before).partition("/")[0]
     problems = ["'base_url' holds a password or a key"] * (is_secret or "@" in host)
-    for name in data:
-        if "key" in name.lower() or "token" in name.lower().split("_") or "secret" in name.lower():
-            problems.append(f"'{name}' looks like a key")
+    problems += [f"'{name}' looks like a key" for name in data if _SECRET.search(name)]
     if problems:
         hint = "keys never go into a file, set OPENAI_API_KEY in the environment"
         raise SettingsError(f"{path}: {problems[0]}: {hint}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from rapidfuzz import fuzz, process
 
 from synopsis_writer.brief import clean_line
@@ -17,20 +17,16 @@ from synopsis_writer.storage.files import slug
 SHOW_FILE = "show.yaml"
 
 
-class CastMember(BaseModel):
+class CastMember(BaseModel, frozen=True, extra="forbid"):
     """A person of the show's regular cast."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=2, max_length=80), AfterValidator(clean_line)]
     role: Annotated[str, Field(min_length=2, max_length=160), AfterValidator(clean_line)]
     gender: Literal["f", "m"] | None = None
 
 
-class Show(BaseModel):
+class Show(BaseModel, frozen=True, extra="forbid"):
     """A series."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(clean_line)]
     aliases: tuple[Annotated[str, Field(max_length=120), AfterValidator(clean_line)], ...] = ()

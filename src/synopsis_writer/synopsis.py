@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, create_model
 
 from synopsis_writer.answers import find_objects
 from synopsis_writer.brief import clean_line
@@ -30,7 +30,7 @@ def _text(least: int, most: int) -> AfterValidator:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = {"frozen": True, "extra": "forbid"}
 
 
 class Character(_Strict):

@@ -49,7 +49,7 @@ def _check_id(value: Any) -> str:
     return name
 
 
-class _Cells(Brief):
+class _Cells(Brief, frozen=True):
     """A brief by its columns: an error names the field as the person wrote it."""
 
     model_config = ConfigDict(alias_generator=lambda name: _FIELD_COLUMNS.get(name, name.replace("_", "-")))
