@@ -49,7 +49,7 @@ def render_rules(form: Form, house: House) -> Rules:
         tuple(rule for check, rule in told if check in {*checks, "length"}),
         tuple(rule for check, rule in style if check in checks),
         checks,
-        _either("ABC"[: form.storylines]),
+        ("immer A", "A oder B", "A, B oder C")[form.storylines - 1],
         count(form.aim.beats, "deutscher Satz", "deutsche Sätze") if form.aim.beats else "deutsche Sätze",
         opening,
         closing,
@@ -110,8 +110,3 @@ def share(limits: Range) -> str:
     if limits[0] <= 0:
         return f"höchstens {most} Prozent" if limits[1] < 1 else ""
     return f"{least} bis {most} Prozent" if limits[1] < 1 else f"mindestens {least} Prozent"
-
-
-def _either(letters: str) -> str:
-    rest, last = letters[:-1], letters[-1]
-    return f"{', '.join(rest)} oder {last}" if rest else f"immer {last}"

@@ -96,19 +96,17 @@ class ExampleIndex:
         other_form = self.forms != self.numbers.get(brief.form, -1)
         return np.asarray(other_show + np.int8(2) * other_form, dtype=np.int8)
 
-    def stems(self, row: int) -> frozenset[str]:
-        """Return the stems of a row's theme and logline."""
-        return stems(_theme_text(self.examples[row]))
-
     def likeness(self, row: int, other: int) -> float:
         """Return how alike two rows are, 0 to 1: by theme and logline, and by the features of their texts."""
-        one, two = (features_of(self.examples[each].synopsis) for each in (row, other))
-        return (_cosine(self.stems(row), self.stems(other)) + one.likeness(two)) / 2
+        one, two = self.examples[row], self.examples[other]
+        first, second = stems(_theme_text(one)), stems(_theme_text(two))
+        cosine = len(first & second) / math.sqrt(max(1, len(first) * len(second)))
+        return (cosine + features_of(one.synopsis).likeness(features_of(two.synopsis))) / 2
 
     def shared_words(self, theme: str, row: int) -> list[str]:
         """Return the theme's words whose stems the row holds, as they are written, each stem once."""
         words = {word[:STEM].lower(): word for word in reversed(_WORD.findall(theme))}
-        shared = self.stems(row) & stems(theme)
+        shared = stems(_theme_text(self.examples[row])) & stems(theme)
         return [word for stem, word in reversed(words.items()) if stem in shared]
 
 
@@ -132,7 +130,8 @@ def select(
     first = selection.pinned([index.rows[name] for name in pinned])
     room = min(most - len(first), selection.left // index.usual_cost)
     stable = selection.varied(room - 1)
-    if len(stable) == most - len(first) - 1 > 0 and selection.needs_another():
+    needs_another = selection.left >= 2 * index.usual_cost and len(selection.short()) < _FEWEST
+    if len(stable) == most - len(first) - 1 > 0 and needs_another:
         stable += selection.varied(1)
     last = selection.closest() if len(first) < most else []
     return [*first, *reversed(stable), *last]
@@ -169,7 +168,7 @@ class _Selection:
 
     def closest(self) -> list[Chosen]:
         """Take the row closest to the theme in the best tier that is left: one, or none that fits."""
-        rows = self._short()
+        rows = self.short()
         if not len(rows) and not len(rows := self._nearest_tier()):  # with few examples a cache saves little
             return []
         scores = self.index.scores(self.theme)
@@ -180,11 +179,8 @@ class _Selection:
         why = f"close in theme: {', '.join(words)}" if words else "for variety"
         return [self._take(row, _TIERS[self.tiers[row]], why)]
 
-    def needs_another(self) -> bool:
-        """Whether few that are left are short enough to be the last, and there is room for one more."""
-        return self.left >= 2 * self.index.usual_cost and len(self._short()) < _FEWEST
-
-    def _short(self) -> Rows:
+    def short(self) -> Rows:
+        """Return the free rows that are short enough to be the last."""
         cached = _SYSTEM + int(self.index.costs[self.chosen].sum())
         most = (_REREAD * (cached + _BRIEF) - _BRIEF) / (1 - _REREAD)
         return np.flatnonzero(self.free & (self.index.costs <= min(self.left, most)))
@@ -218,10 +214,6 @@ class _Selection:
 
 def _smallest(rows: Rows, keys: Integers | Scores) -> Rows:
     return rows if len(rows) <= _CONSIDERED else rows[np.argpartition(keys, _CONSIDERED)[:_CONSIDERED]]
-
-
-def _cosine(stems: frozenset[str], others: frozenset[str]) -> float:
-    return len(stems & others) / math.sqrt(max(1, len(stems) * len(others)))
 
 
 def index_examples(examples: Sequence[Example], folder: Path | None = None) -> ExampleIndex:

@@ -104,7 +104,7 @@ class Prompts:
     ) -> Prompt:
         """Render the request; for one show, form and examples only the last turn differs."""
         shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
-        return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline), avoid)
+        return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline), avoid_block(avoid))
 
     def outline(self, brief: Brief, show: Show, examples: Sequence[Example]) -> Prompt:
         """Render the request for an outline; of `examples` those with beats are shown."""
@@ -174,13 +174,7 @@ class Prompts:
         return sources
 
     def _prompt(
-        self,
-        name: str,
-        show: Show,
-        brief: Brief,
-        shots: Sequence[tuple[str, str, str]],
-        block: str,
-        avoid: Avoid | None = None,
+        self, name: str, show: Show, brief: Brief, shots: list[tuple[str, str, str]], block: str, avoid: str = ""
     ) -> Prompt:
         system, request = self.templates["system"], self.templates[name]
         typed = show.model_copy(update={"name": _escape(show.name)})  # what a person typed is data here, too
@@ -189,7 +183,7 @@ class Prompts:
         for _, shown, answer in shots:
             asked = request.render(brief=shown, rules=rules, avoid="")
             messages += [Message("user", asked), Message("assistant", answer)]
-        messages.append(Message("user", request.render(brief=block, rules=rules, avoid=avoid_block(avoid))))
+        messages.append(Message("user", request.render(brief=block, rules=rules, avoid=avoid)))
         version, ids = f"system {system.version}, {name} {request.version}", tuple(shot[0] for shot in shots)
         return Prompt(tuple(messages), name, version, _hash(system.hash + request.hash), ids)
 
@@ -313,8 +307,8 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
     if document.meta.get("name") != name or not isinstance(version, int | str):
         where = document.location("name")
         raise TemplateError(f"{where}: the front matter must say 'name: {name}' and a 'version'")
-    fields = (needed, optional)
-    template = Template(name, str(version), _hash(document.text), document.text, partial(_compiled, document, *fields))
+    compiled = partial(_compiled, document, needed, optional)
+    template = Template(name, str(version), _hash(document.text), document.text, compiled)
     if path.parent != shipped("prompts"):  # the program's own are right, and who only checks needs none
         _ = template.compiled
     return template
