@@ -43,8 +43,7 @@ _SLUG, _LONGEST_SLUG = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*"), 60
 
 def _check_slug(name: str) -> str:
     if not _SLUG.fullmatch(name) or len(name) > _LONGEST_SLUG:
-        shown = clean_name(name, _LONGEST_SLUG)
-        raise ValueError(f"'{shown}' is no form's name: write letters, digits and hyphens")
+        raise ValueError(f"'{clean_name(name, _LONGEST_SLUG)}' is no form's name: write letters, digits and hyphens")
     return name
 
 
@@ -65,8 +64,7 @@ _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
 def _read_range(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    match = _RANGE.fullmatch(value)
-    if match is None:
+    if not (match := _RANGE.fullmatch(value)):
         raise ValueError(f"'{clean_name(value, 40)}' is not a range: write it as 250-400")
     return int(match[1]), int(match[2])
 
@@ -74,8 +72,8 @@ def _read_range(value: Any) -> Any:
 def _check_range(value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
     least, most = _LENGTHS[info.field_name or "words"]
     if not least <= value[0] <= value[1] <= most:
-        hint = f"put the smaller number first, both from {least} to {most}"
-        raise ValueError(f"{value[0]}-{value[1]} is out of range: {hint}")
+        shown = f"{value[0]}-{value[1]}"
+        raise ValueError(f"{shown} is out of range: put the smaller number first, both from {least} to {most}")
     if info.field_name == "character_count" and info.data.get("words"):
         raise ValueError("the length is given in words, too: leave one of both out")
     return value

@@ -75,9 +75,10 @@ def read_synopsis(document: Document) -> Synopsis:
     lines = document.meta.get("storylines")
     if not isinstance(lines, list) or len(lines) != len(texts):
         named = f"{len(lines)} letters" if isinstance(lines, list) else "no list"
-        problem = f"'storylines' has {named} for {len(texts)} paragraphs"
         hint = "give one of A, B, C for each paragraph, as in [A, A, B]"
-        raise ExampleError(f"{document.location('storylines')}: {problem}: {hint}")
+        raise ExampleError(
+            f"{document.location('storylines')}: 'storylines' has {named} for {len(texts)} paragraphs: {hint}"
+        )
     paragraphs = [{"storyline": line, "text": text} for line, text in zip(lines, texts, strict=True)]
     # The other fields of a saved synopsis are not needed to use it as an example.
     fields = {key: document.meta[key] for key in document.meta.keys() & {"title", "logline", "characters"}}
@@ -117,8 +118,7 @@ def example_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise FileError(f"example folder {os_reason(error, folder)}: name another with --examples") from error
     if not files and not (folder / HOUSE_FILE).is_file():  # a house may begin without any
-        problem = f"example folder {folder}: holds no example"
-        raise ExampleError(f"{problem}: put Markdown files into {folder}/<show>/")
+        raise ExampleError(f"example folder {folder}: holds no example: put Markdown files into {folder}/<show>/")
     return files
 
 

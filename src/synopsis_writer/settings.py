@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from platformdirs import PlatformDirs
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from synopsis_writer.brief import clean_line
 from synopsis_writer.document import read_toml
@@ -75,16 +75,11 @@ class Settings(BaseModel):
     log: Path = Field(default_factory=lambda: _DIRECTORIES.user_data_path / "runs.sqlite3")  # the record of runs
     _flags: frozenset[str] = frozenset()
 
-    @field_validator("base_url")
-    @classmethod
-    def _refuse_empty(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("is empty: name a server, or leave it out")
-        return value
-
     @field_validator("*")
     @classmethod
-    def _expand_home(cls, value: Any) -> Any:
+    def _check_value(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name == "base_url" and value is not None and not value.strip():
+            raise ValueError("is empty: name a server, or leave it out")
         # `Path.expanduser` would raise for a user that there is not.
         return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111
 

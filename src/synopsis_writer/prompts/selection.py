@@ -149,12 +149,8 @@ class _Selection:
 
     def pinned(self, rows: Sequence[int]) -> list[Chosen]:
         """Take these rows, as far as they are free."""
-        beyond = "beyond the token budget"
-        return [
-            self._take(row, "pinned", *([beyond] if self.index.costs[row] > self.left else []))
-            for row in rows
-            if self.free[row]
-        ]
+        why = {False: "pinned", True: "pinned, beyond the token budget"}
+        return [self._take(row, why[bool(self.index.costs[row] > self.left)]) for row in rows if self.free[row]]
 
     def varied(self, room: int) -> list[Chosen]:
         """Take up to `room` of the best tiers' rows, each the least like those already chosen."""

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,19 +53,14 @@ class Template:
     version: str  # as its front matter says
     hash: str  # the first 12 hex digits of the SHA-256 of its text
     source: str
-    compile: Callable[[], "CompiledTemplate"]
-
-    @cached_property
-    def compiled(self) -> "CompiledTemplate":
-        """What renders it."""
-        return self.compile()
+    compile: Callable[[], "CompiledTemplate"]  # once
 
     def render(self, **fields: object) -> str:
         """Return the text of one turn; TemplateError where it uses what it may not, or is endless."""
         from jinja2 import TemplateError as JinjaError
 
         try:
-            pieces = self.compiled.generate(fields, _bounded=_bounded(_MOST_LOOPS, "loops"))
+            pieces = self.compile().generate(fields, _bounded=_bounded(_MOST_LOOPS, "loops"))
             return "".join(_bounded(_MOST_CHARACTERS, "gives characters", len)(pieces)).strip()
         except (JinjaError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             raise TemplateError(f"prompt template {self.name}: {error}: fix the template") from error
@@ -305,12 +300,11 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
         raise TemplateError(str(error)) from error
     name, version = path.stem, document.meta.get("version")
     if document.meta.get("name") != name or not isinstance(version, int | str):
-        where = document.location("name")
-        raise TemplateError(f"{where}: the front matter must say 'name: {name}' and a 'version'")
-    compiled = partial(_compiled, document, needed, optional)
+        raise TemplateError(f"{document.location('name')}: the front matter must say 'name: {name}' and a 'version'")
+    compiled = cache(partial(_compiled, document, needed, optional))
     template = Template(name, str(version), _hash(document.text), document.text, compiled)
     if path.parent != shipped("prompts"):  # the program's own are right, and who only checks needs none
-        _ = template.compiled
+        template.compile()
     return template
 
 
@@ -326,14 +320,12 @@ def _compiled(document: Document, needed: frozenset[str], optional: frozenset[st
             loop.iter = nodes.Call(nodes.Name("_bounded", "load"), [loop.iter], [], None, None)
         compiled = _environment().from_string(tree)
     except TemplateSyntaxError as error:
-        where = f"{path}:{offset + error.lineno - 1}"
-        raise TemplateError(f"{where}: {error.message}: fix the template") from error
+        raise TemplateError(f"{path}:{offset + error.lineno - 1}: {error.message}: fix the template") from error
     except (ValueError, RecursionError, MemoryError, SyntaxError) as error:  # a deep nesting, a long number
         raise TemplateError(f"{path}:{offset}: cannot be compiled: fix the template") from error
     if unknown := sorted(used - needed - optional):
         line = offset + document.text[: document.text.find(unknown[0])].count("\n")
-        known = ", ".join(sorted(needed | optional))
-        raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {known}")
+        raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {', '.join(sorted(needed | optional))}")
     if missing := sorted(needed - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
     return compiled
@@ -366,9 +358,7 @@ def _check_nodes(tree: "nodes.Template", path: Path, offset: int) -> None:
             raise TemplateError(f"{path}:{offset + node.lineno - 1}: {used} is not available: use {ways}")
 
 
-def _bounded(
-    most: int, what: str, size: Callable[[Any], int] = lambda _: 1
-) -> Callable[[Iterable[Any]], Iterator[Any]]:
+def _bounded(most: int, what: str, size: Callable[[Any], int] = lambda _: 1) -> Callable[..., Iterator[Any]]:
     """Return what passes on the values of all iterables that it is given until they are too large."""
     total = 0
 
