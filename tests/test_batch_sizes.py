@@ -112,6 +112,7 @@ print(int(Path("/proc/self/status").read_text("utf-8").partition("VmHWM:")[2].sp
 """
 
 
+@pytest.mark.slow  # eight seconds: it makes 100,000 rows
 @pytest.mark.parametrize("make", [a_long_cell_repeated])
 def test_a_small_file_that_stands_for_gigabytes_is_read_in_little_memory(
     tmp_path: Path, make: Callable[[Path], None]
