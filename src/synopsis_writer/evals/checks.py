@@ -190,10 +190,6 @@ def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None
     return case.reference.with_text("\n\n".join(texts))
 
 
-def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis:
-    return _with_paragraphs(case.reference, case.reference.paragraphs[:-1])
-
-
 def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
     is_past = _is_past(case.reference.text)
     alike = [other for other in others if _is_past(other.reference.text) == is_past]
@@ -263,7 +259,9 @@ CORRUPTIONS = (
     Corruption("foreign paragraph", "partly", _foreign_paragraph),
     Corruption("names swapped", "no", _names_swapped),
     Corruption("facts left out", "partly", _facts_left_out),
-    Corruption("ending cut off", "partly", _ending_cut_off),
+    Corruption(
+        "ending cut off", "partly", lambda case, *_: _with_paragraphs(case.reference, case.reference.paragraphs[:-1])
+    ),
     Corruption("paragraph told twice", "yes", _repeated),
     Corruption("another story", "yes", _another_story),
 )
@@ -367,23 +365,14 @@ def review_summary(readings: Sequence[Reading], halves: Sequence[Half]) -> list[
         recall: dict[str, dict[str, Any] | None] = {}
         for kind in ("", *KINDS):
             hits = [bool(each.hit) for each in read if each.kind and kind in {"", each.kind}]
-            recall[kind] = None
-            if hits:
-                share = wilson_interval(sum(hits), len(hits))
-                ends = {"low": round(share.low, 3), "high": round(share.high, 3)}
-                recall[kind] = {"found": sum(hits), "of": len(hits), **ends}
+            share = wilson_interval(sum(hits), len(hits)) if hits else None
+            ends = {"low": round(share.low, 3), "high": round(share.high, 3)} if share else {}
+            recall[kind] = {"found": sum(hits), "of": len(hits), **ends} if hits else None
         clean = [bool(each.others) for each in read if not each.kind]
-        rows.append(
-            {
-                "by": by,
-                "half": half,
-                "recall": recall,
-                "clean_texts": len(clean),
-                "clean_texts_marked": sum(clean),
-                "other_sentences_marked": sum(each.others for each in mine if each.kind),
-                "unread": len(mine) - len(read),
-            }
-        )
+        rows.append({
+            "by": by, "half": half, "recall": recall, "clean_texts": len(clean), "clean_texts_marked": sum(clean),
+            "other_sentences_marked": sum(each.others for each in mine if each.kind), "unread": len(mine) - len(read),
+        })  # fmt: skip
     return rows
 
 

@@ -58,25 +58,16 @@ def _flat_rows(run: EvalResults) -> Iterator[dict[str, Any]]:
         for each in run.rows_of(group):
             row, case = each.row, known.get(each.row.case)
             fields = {
-                **row.model_dump(),
-                "show": case and case.brief.show,
-                "form": case and case.brief.form,
-                "is_demo": group.is_demo,
-                "title": row.synopsis and row.synopsis.title,
-                "text": row.synopsis and row.synopsis.text,
-                "attempts": len(row.attempts),
-                "cost": row.cost and f"{row.cost.amount:f}",
-            }
+                **row.model_dump(), "attempts": len(row.attempts), "cost": row.cost and f"{row.cost.amount:f}",
+                "show": case and case.brief.show, "form": case and case.brief.form, "is_demo": group.is_demo,
+                "title": row.synopsis and row.synopsis.title, "text": row.synopsis and row.synopsis.text,
+            }  # fmt: skip
             scores = {name: each.scores.get(name) for name in names}
             yield {name: fields[name] for name in _COLUMNS} | judge | {"scores": scores}
 
 
 def as_junit(run: EvalResults) -> str:
-    """Return the run as JUnit XML: a suite per model and prompt version, a test per row.
-
-    A refused row is a failure with its problems, a failed one an error, one that is not there yet is skipped;
-    metrics are properties, the text is the test's output. Characters that XML cannot hold become U+FFFD.
-    """
+    """Return the run as JUnit XML: a suite per group, a test per row; what XML cannot hold becomes U+FFFD."""
     info, forms = run.info, {case.id: case.brief.form for case in run.suite.cases}
     judge = {"judge": run.judge} if run.judge else {}
     root = Element("testsuites", name=info.name)
@@ -126,12 +117,7 @@ def _add_properties(element: Element, values: Mapping[str, object]) -> None:
 
 
 def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
-    """Write a log per model and prompt version into `folder` and return their paths; all of them, or none.
-
-    A case is a sample, a repeat an epoch, a metric a score; NaN is unscored, as in Inspect. Where rows are
-    missing the log's status is `cancelled`. The same run is always written to the same names. Raises
-    SettingsError where inspect-ai is not installed, FileError where the folder cannot be written.
-    """
+    """Write a log per group into `folder`, all or none, and return their paths; raises SettingsError, FileError."""
     try:
         from inspect_ai.log import EvalLog, write_eval_log
     except ImportError as error:
@@ -163,24 +149,16 @@ def _log(run: EvalResults, group: Group) -> dict[str, Any]:
     return {
         "status": "cancelled" if missing else "success",
         "eval": {
-            "eval_id": id_,
-            "run_id": _id(info),
-            "task_id": id_,  # the viewer hides all but the last log of an id
-            "created": info.created,
-            "task": group.prompt,
+            "eval_id": id_, "task_id": id_,  # the viewer hides all but the last log of an id
+            "run_id": _id(info), "created": info.created, "model": group.model, "task": group.prompt,
             "task_display_name": f"{info.name} · {group.prompt}",
             "task_args": {"prompt": group.prompt, "attempts": info.attempts},
             "tags": [f"prompt {group.prompt}", *["demo drafts"] * group.is_demo],
             "dataset": {"name": "cases", "samples": len(info.cases), "sample_ids": list(info.cases)},
-            "model": group.model,
             "config": {"epochs": info.repeats, "epochs_reducer": ["mean"]},
             "packages": {"synopsis_writer": info.version},
-            "metadata": {
-                "run": info.name,
-                "prompt_hash": info.prompts[group.prompt],
-                "missing_rows": len(missing),
-                "judge": run.judge or None,
-            },
+            "metadata": {"run": info.name, "prompt_hash": info.prompts[group.prompt],
+                         "missing_rows": len(missing), "judge": run.judge or None},
             "viewer": {"trust_content": False},  # a model wrote it: it is shown as plain text
         },
         "results": {
@@ -189,12 +167,11 @@ def _log(run: EvalResults, group: Group) -> dict[str, Any]:
             "scores": [_metric_score(group, scored, name) for name in _metric_names(scored)],
         },
         "stats": {
-            "started_at": info.created,
-            "completed_at": max((row.created for row in rows), default=""),
+            "started_at": info.created, "completed_at": max((row.created for row in rows), default=""),
             "model_usage": {group.model: _usage(rows)},
         },
         "samples": [_sample(info, each, known.get(each.row.case)) for each in scored],
-    }
+    }  # fmt: skip
 
 
 def _metric_score(group: Group, scored: Sequence[Scored], name: str) -> dict[str, Any]:
@@ -219,27 +196,18 @@ def _sample(info: RunInfo, scored: Scored, case: Case | None) -> dict[str, Any]:
         output = {"model": model, "choices": [{"message": message, "stop_reason": "stop"}]}
     data = row.model_dump(mode="json", exclude={"attempts": {"__all__": {"synopsis"}}})
     return {
-        "id": row.case,
-        "epoch": row.repeat + 1,
-        "uuid": _id(info, *row.id),
-        "input": brief,
-        "target": _with_title(case.reference) if case else "",
-        "messages": messages,
-        "output": output,
+        "id": row.case, "epoch": row.repeat + 1, "uuid": _id(info, *row.id), "input": brief,
+        "target": _with_title(case.reference) if case else "", "messages": messages, "output": output,
         "scores": {name: {"value": math.nan if value is None else value} for name, value in values.items()},
         "metadata": {
-            "outcome": row.outcome,
-            "problems": list(row.problems),
-            "is_demo": row.is_demo,
+            "outcome": row.outcome, "problems": list(row.problems), "is_demo": row.is_demo,
             "cost": row.cost and f"{row.cost.amount:f}",
             **{name: data[name] for name in ("words_by_model", "currency", "run", "attempts")},
         },
-        "model_usage": {row.model: _usage([row])},
-        "completed_at": row.created or None,
-        "total_time": row.seconds,
-        "working_time": row.seconds,
+        "model_usage": {row.model: _usage([row])}, "completed_at": row.created or None,
+        "total_time": row.seconds, "working_time": row.seconds,
         "error": {"message": row.error, "traceback": "", "traceback_ansi": ""} if row.error else None,
-    }
+    }  # fmt: skip
 
 
 def _with_title(synopsis: Synopsis) -> str:
@@ -250,9 +218,7 @@ def _usage(rows: Sequence[Row]) -> dict[str, Any]:
     usage = sum((row.usage for row in rows), Usage())
     costs = [row.cost.amount for row in rows if row.cost is not None and row.cost.currency == "USD"]
     return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
-        "input_tokens_cache_read": usage.cached_tokens,
-        "output_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens, "input_tokens_cache_read": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens, "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "total_cost": float(sum(costs)) if costs else None,
-    }
+    }  # fmt: skip

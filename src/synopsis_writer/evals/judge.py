@@ -29,8 +29,7 @@ from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client
 from synopsis_writer.prompts import templates as prompts
 from synopsis_writer.prompts.rules import render_rules
 from synopsis_writer.revising import Page, find_quotation
-from synopsis_writer.settings import Settings
-from synopsis_writer.settings import folder as packaged
+from synopsis_writer.settings import Settings, folder
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
 from synopsis_writer.usage import Spent, Usage, format_cost, total_cost, usage_data
 
@@ -115,10 +114,7 @@ class Judgement(Spending, _Opinion):  # whose fields come first
     problem: str = ""  # why something is unscored
 
     def metrics(self) -> dict[str, float | None]:
-        """Return the metrics of the judge, unscored as None; `judge_facts` is a share of the checklist.
-
-        Source: `prompts/judge.md`; both orders of a pair: Zheng et al. (2023), arXiv 2306.05685.
-        """
+        """Return the metrics of the judge, unscored as None; `judge_facts` is a share of the checklist."""
         scales = {f"judge_{scale}": getattr(self.scores, scale, None) for scale in _Scales.model_fields}
         facts = fmean(self.scores.facts) if self.scores and self.scores.facts else None
         return {**scales, "judge_facts": facts, "judge_preference": self.preference}
@@ -275,7 +271,7 @@ def resolve_judge(
     choice = resolve_model(settings.model_copy(update={"model": model}), environment)
     if choice.kind == "packaged":
         raise SettingsError("the packaged model cannot judge: give --judge a hosted one, or a GGUF file")
-    return choice, load_judge_templates(settings.own_prompts or packaged("prompts"))
+    return choice, load_judge_templates(settings.own_prompts or folder("prompts"))
 
 
 class _JudgedLine(Line):
@@ -377,8 +373,8 @@ def read_judgements(folder: Path, level: int = logging.DEBUG) -> Judgements:
 
 def append_judgement(folder: Path, judge: JudgeId, row: Row, judgement: Judgement, vote: int = 0) -> None:
     """Record a judgement."""
-    line = _JudgedLine(**judge._asdict(), row=row.digest, vote=vote, judgement=judgement)
-    append_line(folder / JUDGEMENTS_FILE, str(line))
+    line = str(_JudgedLine(**judge._asdict(), row=row.digest, vote=vote, judgement=judgement))
+    append_line(folder / JUDGEMENTS_FILE, line)
 
 
 def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:

@@ -51,11 +51,7 @@ _SCORING = 1  # raised when a metric yields other values: cached scores are then
 
 
 class FunctionWordProfile:
-    """How often references, each its form and its lower-case words, use the commonest function words.
-
-    A form has few references, so means and standard deviations of the words' shares are those of all; a
-    form's profile is the mean z-score of each word in its references. Fewer than five have none.
-    """
+    """The mean z-scores of a form's references (forms and lower-case words) among all; fewer than five have none."""
 
     def __init__(self, texts: Sequence[tuple[str, Sequence[str]]]) -> None:
         import numpy as np
@@ -82,11 +78,7 @@ class FunctionWordProfile:
         return np.array([counts[word] for word in self._words], dtype=np.float64) / max(1, len(words))
 
     def distance(self, words: Sequence[str], form: str) -> float | None:
-        """Return Delta: the mean absolute difference of z-scores to the form's profile, 0 and up.
-
-        None for a form without a profile, and for a text of fewer than 50 words, which are lower-case.
-        Source: Burrows, "'Delta': a Measure of Stylistic Difference", 2002.
-        """
+        """Return Burrows's Delta (2002) to the form's profile, 0 and up; None without one, or below 50 words."""
         profile = self._profiles.get(form)
         if profile is None or len(words) < _LEAST_WORDS:
             return None
@@ -103,8 +95,7 @@ class References:
     @cached_property
     def function_words(self) -> FunctionWordProfile:
         """How often the references use the commonest function words."""
-        texts = [(case.brief.form, lower_words(case.reference.text)) for case in self.cases]
-        return FunctionWordProfile(texts)
+        return FunctionWordProfile([(case.brief.form, lower_words(case.reference.text)) for case in self.cases])
 
     @cached_property
     def digest(self) -> str:
@@ -134,10 +125,7 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     "passed_first": Metric(1, "passed at the first attempt", "0 to 1"),
     "passed": Metric(1, "passed in the end", "0 to 1"),
-    "attempts": Metric(-1, "attempts"),
-    "tokens": Metric(-1, "tokens"),
-    "cost": Metric(-1, "cost"),
-    "seconds": Metric(-1, "seconds"),
+    **{name: Metric(-1, name) for name in ("attempts", "tokens", "cost", "seconds")},
     "chrf": Metric(1, "chrF", "0 to 100"),
     "rouge_l": Metric(1, "ROUGE-L", "0 to 1"),
     "characters": Metric(1, "people of the reference", "0 to 1"),
@@ -148,10 +136,7 @@ METRICS: Mapping[str, Metric] = {
     "novelty": Metric(1, "novelty against the examples", "0 to 1"),
 }
 JUDGE_METRICS: Mapping[str, Metric] = {
-    "judge_coherence": Metric(1, "judge: coherence", "1 to 5"),
-    "judge_theme": Metric(1, "judge: theme", "1 to 5"),
-    "judge_style": Metric(1, "judge: style", "1 to 5"),
-    "judge_language": Metric(1, "judge: language", "1 to 5"),
+    **{f"judge_{each}": Metric(1, f"judge: {each}", "1 to 5") for each in ("coherence", "theme", "style", "language")},
     "judge_facts": Metric(1, "judge: facts told", "0 to 1"),
     "judge_preference": Metric(1, "judge: preferred to the reference", "0 to 1"),
 }
@@ -210,10 +195,7 @@ def characters(text: Text, case: Case, workspace: Workspace) -> float:
 
 
 def ending(text: Text, reference: Text, form: Form | None) -> float:
-    """Whether text and reference both end on a question, or both do not: 1 or 0, as the check `hook` sees it.
-
-    In an open form a question in the last fifth of the sentences counts, else the last one must ask.
-    """
+    """Return 1 if both end on a question (in an open form: ask in the last fifth), or both do not; else 0."""
     is_open = form is not None and form.ending == "question"
 
     def ends_asking(text: Text) -> bool:
@@ -232,11 +214,7 @@ def _words(text: Text) -> list[str]:
 
 
 def character_overlap(text: str, reference: str) -> float:
-    """Return chrF, the F2 score of shared runs of one to six characters, 0 to 100; 100 is equality.
-
-    Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation", 2015, by sacrebleu 2.6
-    (`nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`).
-    """
+    """Return chrF (Popović 2015), 0 to 100, by sacrebleu: `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`."""
     return float(chrf_scorer().sentence_score(text, [reference]).score)
 
 
@@ -269,11 +247,7 @@ Fact = tuple[tuple[str, float], ...]  # stems with their weights
 
 
 def fact_recall(case: Case, text: Text) -> float | None:
-    """Return the share of the case's facts that a text tells, 0 to 1; None when no fact counts.
-
-    A fact is told when words of two fifths of its weight meet within three sentences. Only those count that
-    the reference itself tells by this rule: it paraphrases the others, and no count of words can find them.
-    """
+    """Return the share of the facts told in the reference's words that a text tells, 0 to 1; None without any."""
     facts = _countable(case)
     if not facts:
         return None
@@ -391,10 +365,7 @@ class Comparison:
 
 
 def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
-    """Return the mean of a metric over cases, each that of its repeats; None where no row has a value.
-
-    The interval is a percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993).
-    """
+    """Return the mean of a metric over cases, each that of its repeats; None where no row has a value."""
     means = _case_means(rows, metric)
     unscored = sum(each.scores.get(metric) is None for each in rows)
     return replace(interval(list(means.values())), unscored=unscored) if means else None
@@ -436,7 +407,7 @@ def _case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Return the mean of one or more values with its 95 % interval; the order of the values matters."""
+    """Return the mean of one or more values with its 95 % interval, a percentile bootstrap; their order matters."""
     import numpy as np
 
     if min(values) == max(values):

@@ -103,9 +103,8 @@ class Rater:
         pair = next((pair for pair in self.pairs if pair.id == pair_id), None)
         if pair is None:
             raise InputError(f"no pair '{pair_id[:40]}': the run has changed; ask for the next one")
-        first, second, now = pair.first.digest, pair.second.digest, datetime.now(UTC)
-        at = now.isoformat(timespec="seconds")
-        line = Rating(rater=self.name, first=first, second=second, choice=choice, at=at)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        line = Rating(rater=self.name, first=pair.first.digest, second=pair.second.digest, choice=choice, at=at)
         append_line(self._folder / RATINGS_FILE, str(line))
         self._rated.add(pair.digests)
 
@@ -165,11 +164,7 @@ class Trust:
 
 
 def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
-    """Compare what a judge's scores say of pairs with what people said; a tie of the judge is no agreement.
-
-    The preference to the reference decides, else the mean of the four scores. Only pairs count of which
-    people prefer one text, and the judge has scored both.
-    """
+    """Compare a judge's preferences to the reference, else mean scores, with what people say of pairs."""
     names = ("judge_preference", "judge_coherence", "judge_theme", "judge_style", "judge_language")
     figures: dict[str, tuple[float, float]] = {}
     for each in scored:

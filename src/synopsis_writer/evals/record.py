@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
@@ -120,22 +121,16 @@ class Row(Spending, _Made):  # whose fields come first: digests hang on the orde
     def of(cls, key: Key, result: Result) -> Self:
         """Return the row of a result."""
         best = result.best
-        return cls.model_validate(
-            {
-                **key._asdict(),
-                "outcome": result.outcome,
-                "attempts": result.attempts,
-                "best": next((i for i, each in enumerate(result.attempts) if each is best), None),
-                "error": result.reason if result.outcome == "failed" else None,
-                **Spending.fields(result.usage, result.cost),
-                "seconds": result.seconds,
-                "kept": sum(attempt.answer.is_cached for attempt in result.attempts),
-                "answered": best.answer.model if best else "",
-                "words_by_model": best.answer.words_by_model if best else None,
-                "created": result.created.isoformat(),
-                "run": result.run,
-            }
-        )
+        return cls.model_validate({
+            **key._asdict(), **Spending.fields(result.usage, result.cost),
+            "outcome": result.outcome, "attempts": result.attempts,
+            "best": next((i for i, each in enumerate(result.attempts) if each is best), None),
+            "error": result.reason if result.outcome == "failed" else None,
+            "seconds": result.seconds, "created": result.created.isoformat(), "run": result.run,
+            "kept": sum(attempt.answer.is_cached for attempt in result.attempts),
+            "answered": best.answer.model if best else "",
+            "words_by_model": best.answer.words_by_model if best else None,
+        })  # fmt: skip
 
     @property
     def id(self) -> Key:
@@ -196,13 +191,8 @@ class RunInfo:
     @property
     def keys(self) -> list[Key]:
         """What these rows are about, in their order."""
-        return [
-            Key(case, model, prompt, repeat)
-            for model in self.models
-            for prompt in self.prompts
-            for case in self.cases
-            for repeat in range(self.repeats)
-        ]
+        order = product(self.models, self.prompts, self.cases, range(self.repeats))
+        return [Key(case, model, prompt, repeat) for model, prompt, case, repeat in order]
 
     def as_json(self) -> str:
         """Return the text of `run.json`."""
@@ -244,8 +234,8 @@ def read_info(folder: Path) -> RunInfo:
         data = json.loads(read_text(path))
         version = data.pop("format")
         if version != FORMAT:
-            hint = f"read it with version {data.get('version')}"
-            raise FileError(f"{path}: has the format {version}, not {FORMAT}: {hint}")
+            made_by = data.get("version")
+            raise FileError(f"{path}: has the format {version}, not {FORMAT}: read it with version {made_by}")
         return RunInfo(**data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path}: is broken: name another run, or make it again") from error
@@ -309,12 +299,8 @@ def read_lines(path: Path, shape: type[LineT], effect: str, level: int = logging
 def append_line(path: Path, line: str) -> None:
     """Append a line, on disk before this returns, after one cut short; raises FileError, also for a link."""
     data, no_link = line.encode(), getattr(os, "O_NOFOLLOW", 0)
-
-    def open_private(name: str, flags: int) -> int:
-        return os.open(name, flags | no_link, 0o600)
-
     try:
-        with open(path, "ab+", buffering=0, opener=open_private) as file:
+        with open(path, "ab+", 0, opener=lambda name, flags: os.open(name, flags | no_link, 0o600)) as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 data = data if file.read(1) == b"\n" else b"\n" + data

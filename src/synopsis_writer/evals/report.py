@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.evals import metrics
-from synopsis_writer.evals.metrics import Comparison, Group, Interval
+from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, MIN_CASES, Comparison, Group, Interval, Metric
 from synopsis_writer.evals.record import Row, read_prompts
 from synopsis_writer.evals.results import EvalResults
 from synopsis_writer.log import word_diff
@@ -43,14 +42,12 @@ def render_report(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    formatters = (
-        count_of, format_cost, format_duration, format_number, format_outcomes, format_time,
-        format_total, highlight,
-    )  # fmt: skip
+    times_and_sums = format_cost, format_duration, format_time, format_total
+    formatters = (*times_and_sums, count_of, format_number, format_outcomes, highlight)
     environment.globals |= {function.__name__: function for function in formatters}
     info, groups, scored, cases = run.info, run.groups, run.scored, run.suite.cases
     used = {name for each in groups for name in each.metrics}
-    shown = {name: metric for name, metric in metrics.ALL_METRICS.items() if name in used}
+    shown = {name: metric for name, metric in ALL_METRICS.items() if name in used}
     charted = [(group.name, group) for group in groups]
     charted += [(f"{against.info.name}: {group.name}", group) for group in against.groups] if against else []
     sections = sorted(_sections(run), key=lambda section: section["trouble"], reverse=True)
@@ -65,30 +62,19 @@ def render_report(
         script=Markup(script),  # noqa: S704
         policy=f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; "
         "base-uri 'none'; form-action 'none'",
-        info=info,
-        groups=groups,
-        metrics=shown,
-        people=metrics.Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
+        info=info, groups=groups, metrics=shown, charted=charted, verdict=problems, sections=sections,
+        comparisons=comparisons, judge=run.judge, max_answer=_MAX_ANSWER, fewest=MIN_CASES,
+        people=Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
         decimals={name: decimals(each.mean for group in groups if (each := group.metrics.get(name))) for name in shown},
         row_decimals={name: _row_decimals([each.scores.get(name) for each in scored]) for name in shown},
-        bounds=_axes([group for _, group in charted], shown),
-        charted=charted,
-        verdict=problems,
-        prompts=list(_prompts(run, against)),
+        bounds=_axes([group for _, group in charted], shown), prompts=list(_prompts(run, against)),
         major=("facts",),  # the column for which a phone has room
-        most_findings=max(shares, default=1),
-        sections=sections,
+        most_findings=max(shares, default=1), rows=[each.row for each in scored],
         results=[result for section in sections for result in section["results"]],
         idle=sorted(set(info.cases) - {each.row.case for each in scored}),
-        rows=[each.row for each in scored],
         held_out=sum(case.id in info.cases and case.split == "held-out" for case in cases),
-        demo=sum(group.rows for group in groups if group.is_demo),
-        fewest=metrics.MIN_CASES,
-        briefs={case.id: case.brief for case in cases},
-        comparisons=comparisons,
-        judge=run.judge,
-        max_answer=_MAX_ANSWER,
-    )
+        demo=sum(group.rows for group in groups if group.is_demo), briefs={case.id: case.brief for case in cases},
+    )  # fmt: skip
 
 
 def _sections(run: EvalResults) -> Iterator[dict[str, Any]]:
@@ -144,7 +130,7 @@ def _row_decimals(values: Sequence[float | None]) -> int:
 
 def _axes(groups: Sequence[Group], shown: Iterable[str]) -> dict[str, tuple[float, float] | None]:
     """Return the ends of each metric's chart, common to those of one range; None where no group has any."""
-    kinds = {name: metrics.ALL_METRICS[name].range.replace("or", "to") or name for name in shown}
+    kinds = {name: ALL_METRICS[name].range.replace("or", "to") or name for name in shown}
     scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in shown}
     values: defaultdict[str, list[float]] = defaultdict(list)
     for name, intervals in scored.items():
@@ -169,9 +155,7 @@ def decimals(values: Iterable[float | None]) -> int:
 
 def format_number(value: float | None, places: int) -> str:
     """Return a number with thousands separators, a true minus sign and `places` decimals; None: unscored."""
-    if value is None:
-        return "unscored"
-    return f"{value:z,.{places}f}".replace("-", "−")
+    return "unscored" if value is None else f"{value:z,.{places}f}".replace("-", "−")
 
 
 def format_duration(seconds: float) -> str:
@@ -233,9 +217,9 @@ def groups_table(run: EvalResults) -> str:
         rows = rows if group.rows == group.planned else f"{group.rows} of {rows}, INCOMPLETE"
         counts = f"{group.accepted} accepted, {group.refused} refused, {group.failed} failed"
         lines += [*[""] * bool(lines), group.name, f"  {rows}: {counts}"]
-        if run.judge and any(name in metrics.JUDGE_METRICS for name in group.metrics):
+        if run.judge and any(name in JUDGE_METRICS for name in group.metrics):
             lines.append(f"  judge: {run.judge}")
-        for name in filter(group.metrics.__contains__, metrics.ALL_METRICS):
+        for name in filter(group.metrics.__contains__, ALL_METRICS):
             shown = f"unscored ({group.rows})" if group.rows else "unscored"
             if (value := group.metrics[name]) is not None:
                 shown = _columns(value) + (f"  ({value.unscored} unscored)" if value.unscored else "")

@@ -127,9 +127,8 @@ def open_results(run: Path, suite: LoadedSuite, workspace: Workspace, *, again: 
 
 
 def score_run(
-    folder: Path, rows: Sequence[record.Row], cases: Sequence[Case], workspace: Workspace, *,
-    again: bool = False,
-) -> list[Scored]:  # fmt: skip
+    folder: Path, rows: Sequence[record.Row], cases: Sequence[Case], workspace: Workspace, *, again: bool = False
+) -> list[Scored]:
     """Score rows, and cache the scores: unless `again`, none is scored twice against the same references."""
     path, known = folder / SCORES_FILE, {case.id: case for case in cases}
     cached: dict[str, Mapping[str, float | None]] = {}
@@ -167,8 +166,7 @@ def baseline_folder(suite: LoadedSuite, model: str) -> Path:
 def bless(run: EvalResults, prompt: str | None) -> list[Path]:
     """Make a run the baseline of each of its models, return the folders; raises SettingsError, FileError."""
     names = ", ".join(run.info.prompts)
-    chosen = prompt or names
-    if chosen not in run.info.prompts:
+    if (chosen := prompt or names) not in run.info.prompts:
         raise SettingsError(f"{run.folder}: has the prompt versions {names}: choose one with --prompt")
     if run.missing or run.failed:
         raise SettingsError(
@@ -198,9 +196,8 @@ class Part(NamedTuple):
 def pair_parts(a: EvalResults, b: EvalResults | None = None) -> list[tuple[Part, Part]]:
     """Return the parts of two runs, or of one, to be compared, each behind what it is compared with.
 
-    A group of `b` is compared with those in `a` of its model and prompt version, else of its model, else with
-    the only one of its kind. Within a run it is compared with its model's first prompt version and its
-    prompts' first model; of a run with a single group the samples are compared with the first one.
+    A group of `b` meets those in `a` of its model and prompt, else of its model, else the only one of its kind;
+    within a run its model's first prompt and its prompt's first model; in a run of one group samples meet the first.
     """
     if b is None and len(a.groups) == 1:
         name, numbers = a.groups[0].name, range(a.info.repeats)
@@ -303,8 +300,7 @@ def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
             interval = group.metrics.get(name)
             if interval is None or not threshold.holds(interval.mean):
                 value = "unscored" if interval is None else f"{interval.mean:.3g}"
-                text = f"{name} is {value}, {threshold} is required"
-                problems.append(f"{group.model} with {group.prompt}: {text}")
+                problems.append(f"{group.model} with {group.prompt}: {name} is {value}, {threshold} is required")
     return problems
 
 

@@ -46,11 +46,7 @@ def plan(
 
 
 class EvalRun:
-    """A run in its folder: `run` makes it, or, in a `with` block, the steps that `run` takes.
-
-    It continues what the folder already has; the writer's budget holds for the whole run, judge included.
-    Raises InputError for a name that does not exist or comes twice, and a judge that cannot judge.
-    """
+    """A run in its folder, continued: `run` makes it, or, in a `with` block, its steps; raises InputError."""
 
     def __init__(
         self,
@@ -141,8 +137,8 @@ class EvalRun:
             async with open_judge(model, settings, environment, self._budget) as judge:
                 jury.append(judge.id)
                 try:
-                    work = self._out, self.rows, self._suite, judge
-                    await judge_rows(*work, votes=votes, concurrency=self._concurrency)
+                    rows, concurrency = self.rows, self._concurrency
+                    await judge_rows(self._out, rows, self._suite, judge, votes=votes, concurrency=concurrency)
                 finally:
                     name = f"judge {model}" if len(self._judges) > 1 else "judge"
                     _log.info("%s: %s", name, bill(judge.answers))
@@ -160,9 +156,7 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
         excluded = same_story(case, writer.workspace)
         result = await writer.write(case.brief, seed=case.id, sample=key.repeat, exclude=excluded)
     except (ModelError, BriefError) as error:  # of the brief: no demo draft has such a form
-        failure = error
-        if not isinstance(failure, ModelError):
-            failure = RequestRefusedError(str(error), is_transient=True)
+        failure = error if isinstance(error, ModelError) else RequestRefusedError(str(error), is_transient=True)
         result = Result(case.brief, generic_show(case.brief.show), (), None, failure, run=failure.run)
     if result.error is not None and not result.error.is_transient:
         raise result.error

@@ -163,8 +163,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
             raise ExampleError(f"{case.path}: the id '{case.id}' is taken by {other.path}: rename one")
         cases[case.id] = case
     if not cases:
-        reason = "holds no case: put Markdown files with a brief and a reference there"
-        raise ExampleError(f"cases: {folder}: {reason}")
+        raise ExampleError(f"cases: {folder}: holds no case: put Markdown files with a brief and a reference there")
     return tuple(sorted(cases.values(), key=lambda case: (str(case.house or ""), case.id)))
 
 
