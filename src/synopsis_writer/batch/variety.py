@@ -176,13 +176,9 @@ def features_of(synopsis: Synopsis, show: Show) -> Features:
     """Return what of a synopsis is compared with the other rows."""
     people = tuple(person.name for person in synopsis.characters)
     names = copies.name_forms((*people, *cast_names(show)))
-    return Features(
-        folded_title(synopsis.title),
-        opening_key(synopsis, show, names),
-        people,
-        guests(people, show),
-        copies.fingerprints(copies.run_hashes(lower_words(synopsis.text), names)),
-    )
+    title, opening = folded_title(synopsis.title), opening_key(synopsis, show, names)
+    prints = copies.fingerprints(copies.run_hashes(lower_words(synopsis.text), names))
+    return Features(title, opening, people, guests(people, show), prints)
 
 
 def cast_names(show: Show) -> tuple[str, ...]:

@@ -101,15 +101,10 @@ class RayEngine:
             prices = config_file(self.environment).with_name(PRICES_FILE)
             if settings.prices is None and prices.is_file():
                 given["prices"] = prices
-            job = Job(
-                resolved,
-                {name: each.absolute() if isinstance(each, Path) else each for name, each in given.items()},
-                _passed_on(resolved, self.environment),
-                _part(budget, size),
-                order.rpm and order.rpm / size,
-                order.tpm and order.tpm / size,
-                facts_here(settings, resolved),
-            )
+            own = {name: each.absolute() if isinstance(each, Path) else each for name, each in given.items()}
+            rates = order.rpm and order.rpm / size, order.tpm and order.tpm / size
+            passed_on, facts = _passed_on(resolved, self.environment), facts_here(settings, resolved)
+            job = Job(resolved, own, passed_on, _part(budget, size), *rates, facts)
             pool = WorkerPool(ray, job, size, order.concurrency, reach)
             _log.info("cluster: nodes %d, CPUs %.0f, workers %d", len(cpus), sum(cpus), size)
             async with pool.running():

@@ -182,18 +182,10 @@ def judged(
     """Return the finding of a check, in English; one without a problem passes, and says what `held`."""
     message = problem or held or say(f"held {check}", **{**limit.values, "value": value})
     text, _, hint = message.text().partition(" | ")
-    return Finding(
-        check,
-        passed=problem is None,
-        value=round(value, 3) if not isinstance(value, str) else shortened(value, _LONGEST_MESSAGE),
-        limit=limit.text(),
-        message=shortened(text, _LONGEST_MESSAGE),
-        spans=tuple(spans[:_MOST_SPANS]) if problem else (),
-        level=level,
-        fixes=tuple(fixes),
-        hint=hint,
-        wordings=(limit, message),
-    )
+    value = round(value, 3) if not isinstance(value, str) else shortened(value, _LONGEST_MESSAGE)
+    text, places = shortened(text, _LONGEST_MESSAGE), tuple(spans[:_MOST_SPANS]) if problem else ()
+    own = (check, problem is None, value, limit.text(), text, places, level, tuple(fixes))
+    return Finding(*own, hint=hint, wordings=(limit, message))
 
 
 def worded(finding: Finding, text: Text | None, language: Language) -> Finding:

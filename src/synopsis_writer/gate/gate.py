@@ -83,19 +83,9 @@ class Gate:
             raw = rest.rjust(len(raw.rstrip()))  # blanks for the headline, so that spans stay
         if asked.actors_in_brackets != "no":
             people = (*people, *(match[1] for match in find_actors(raw)))
-        return Subject(
-            analyse(raw),
-            asked,
-            show,
-            self.house,
-            brief,
-            title,
-            people,
-            self.sources,
-            strangers=tuple(foreign_cast(self.shows, show)),
-            embeddings=self.embeddings,
-            raw=raw[:MOST_CHARACTERS],
-        )
+        subject = Subject(analyse(raw), asked, show, self.house, brief, title, people, self.sources)
+        strangers = tuple(foreign_cast(self.shows, show))
+        return replace(subject, strangers=strangers, embeddings=self.embeddings, raw=raw[:MOST_CHARACTERS])
 
     def as_form(self, subject: Subject, form: str) -> Subject:
         """Return the same text as another form."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.models import server
@@ -136,16 +136,10 @@ def open_transport(
     from synopsis_writer.models.retry import RetryPolicy
 
     key = server.look_up_key(server.host_of(resolved.base_url or server.DEFAULT_BASE_URL), environment)
-    return HostedClient(
-        resolved.model,
-        resolved.base_url,
-        key.value,
-        retry=RetryPolicy(settings.max_retries, max(settings.retry_seconds, limits_of(settings).timeout)),
-        on_text=on_text,
-        capabilities=CapabilityStore(settings.cache / server.CAPABILITIES_FILE),
-        insecure=settings.insecure,
-        key_hint=key.hint,
-    )
+    retry = RetryPolicy(settings.max_retries, max(settings.retry_seconds, limits_of(settings).timeout))
+    known = CapabilityStore(settings.cache / server.CAPABILITIES_FILE)
+    more: Any = {"insecure": settings.insecure, "key_hint": key.hint, "on_text": on_text}
+    return HostedClient(resolved.model, resolved.base_url, key.value, retry=retry, capabilities=known, **more)
 
 
 @contextlib.asynccontextmanager

@@ -260,14 +260,10 @@ def read_report(status: int, body: object) -> Report:
     words = re.sub(r"\\*\"(error|message|msg|detail)\\*\"\s*:", " ", text)  # without the names of fields
     meanings = () if status in _NOT_OF_THE_PROMPT else _MEANINGS.items()
     fitting = (name for name, one in meanings if re.search(one, words, re.IGNORECASE | re.DOTALL))
-    return Report(
-        status,
-        text,
-        "".join(filter(str.isprintable, " ".join(_words(body).split()))),
-        parameter if isinstance(parameter, str) else "",
-        generated if isinstance(generated, str) else json.dumps(generated) if generated else "",
-        "quota" if is_quota else next(fitting, "other"),
-    )
+    message = "".join(filter(str.isprintable, " ".join(_words(body).split())))
+    parameter = parameter if isinstance(parameter, str) else ""
+    generated = generated if isinstance(generated, str) else json.dumps(generated) if generated else ""
+    return Report(status, text, message, parameter, generated, "quota" if is_quota else next(fitting, "other"))
 
 
 def _words(body: object, depth: int = 0) -> str:

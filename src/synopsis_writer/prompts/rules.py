@@ -33,27 +33,19 @@ def render_rules(form: Form, house: House) -> Rules:
     checks = frozenset(name for name in CHECK_NAMES if form.level(name) != "off")
     opening, closing = house.quotation_marks
     encoding = form.encoding or "utf-8"
-    rendered = _template().render(
-        form=form,
-        house=house,
-        marks=f"{opening} {closing}",
-        ellipsis=house.quotation_marks.replace(opening, f"{opening}…", 1),
-        encoding=encoding,
-        has_wide_letters=len("ä".encode(encoding, "replace")) > len("a".encode(encoding)),
-        foreign=[mark for mark in "äöüß„“»«’–…€" if not can_encode(mark, encoding)],
-        has_rhythm=2 * form.most_words / max(1, sum(form.sentence_mean)) >= FEWEST_SENTENCES,
-    )
+    given = {"form": form, "house": house, "marks": f"{opening} {closing}", "encoding": encoding}
+    ellipsis = house.quotation_marks.replace(opening, f"{opening}…", 1)
+    foreign = [mark for mark in "äöüß„“»«’–…€" if not can_encode(mark, encoding)]
+    is_wide = len("ä".encode(encoding, "replace")) > len("a".encode(encoding))
+    has_rhythm = 2 * form.most_words / max(1, sum(form.sentence_mean)) >= FEWEST_SENTENCES
+    more = {"ellipsis": ellipsis, "foreign": foreign, "has_wide_letters": is_wide, "has_rhythm": has_rhythm}
+    rendered = _template().render(**given, **more)
     told, style = ([line.partition(": ")[::2] for line in part.splitlines()] for part in rendered.split("---\n"))
-    return Rules(
-        " ".join(form.purpose.split()),
-        tuple(rule for check, rule in told if check in {*checks, "length"}),
-        tuple(rule for check, rule in style if check in checks),
-        checks,
-        ("immer A", "A oder B", "A, B oder C")[form.storylines - 1],
-        count(form.aim.beats, "deutscher Satz", "deutsche Sätze") if form.aim.beats else "deutsche Sätze",
-        opening,
-        closing,
-    )
+    of_form = tuple(rule for check, rule in told if check in {*checks, "length"})
+    of_style = tuple(rule for check, rule in style if check in checks)
+    letters = ("immer A", "A oder B", "A, B oder C")[form.storylines - 1]
+    beats = count(form.aim.beats, "deutscher Satz", "deutsche Sätze") if form.aim.beats else "deutsche Sätze"
+    return Rules(" ".join(form.purpose.split()), of_form, of_style, checks, letters, beats, opening, closing)
 
 
 @cache
