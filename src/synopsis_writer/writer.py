@@ -502,7 +502,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return report
 
     async def _review(self, document: Document, report: Report, fields: BriefFields) -> Report:
-        """Return a report with what a model finds; the run is recorded as `check`."""
         stored = read_brief(document).as_data() if "brief" in document.meta else {}
         known = {name: value for name, value in {**stored, **fields}.items() if value}
         lengths = {"words": None, "character_count": None}  # which a review does not mind
@@ -750,7 +749,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     async def _connected(
         self, on_text: Callable[[str], None] | None = None, model: ResolvedModel | None = None
     ) -> AsyncIterator[ModelClient]:
-        """Give a model's client (None: the writer's) that stays open in this event loop, or for this call."""
         shared = self._connections.get(asyncio.get_running_loop()) if on_text is None else None
         connection = shared or _Connection()
         async with contextlib.nullcontext() if shared else connection.stack:

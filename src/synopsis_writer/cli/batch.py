@@ -49,8 +49,6 @@ class _Retry(StrEnum):  # Typer knows no lists of literals
 
 @dataclass(frozen=True)
 class _RowFlags:
-    """Which rows are made, and where they are saved."""
-
     briefs: Path = argument("CSV, JSONL, YAML or Parquet with a brief per row.", "BRIEFS")
     out: Path = option("The batch's folder; the same command again continues it.", "FOLDER", default=...)
     limit: int | None = number("Rows to make this time.", min=1)
@@ -64,8 +62,6 @@ class _RowFlags:
 
 @dataclass(frozen=True)
 class _WorkFlags:
-    """How rows are made and compared."""
-
     concurrency: int = number("Rows in flight, on a server.", default=8, min=1, max=1024)
     workers: int = number("Processes that check texts; 0: this one does.", default=0, min=0, max=64)
     variety: Literal["on", "off"] = option("Compare each text with the batch's others.", default="on")

@@ -131,7 +131,6 @@ def _check_all(paths: Sequence[Path], check_file: Callable[[Path], int], *, as_j
 
 
 def _notice_edit(document: "documents.Document", log: Path) -> None:
-    """Record that a file was edited by hand, if there is a run log and it knows the file."""
     if document.path.suffix == ".csv" or not log.exists():  # of a table no line is a text by itself
         return
     try:

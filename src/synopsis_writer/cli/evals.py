@@ -59,8 +59,6 @@ _CONCURRENCY = number("Texts side by side, on a server.", default=4, min=1, max=
 
 @dataclass(frozen=True)
 class _SuiteFlags:
-    """What runs are scored against."""
-
     suite: Path | None = option("The suite of cases.  [default: evals/suite.yaml]", "PATH")
     house: Path | None = options.HOUSE
 
@@ -79,8 +77,6 @@ class _SuiteFlags:
 class _TextFlags(
     options.OutputFlags, options.ReviewFlags, options.LimitFlags, options.AnswerFlags, options.ServerFlags
 ):
-    """How the texts of a run are written."""
-
     house: Path | None = options.HOUSE
     examples: Path | None = options.EXAMPLES
     profile: Path | None = options.PROFILE
@@ -103,8 +99,6 @@ class _RunFlags:
 
 @dataclass(frozen=True)
 class _MeasureFlags(options.OutputFlags, options.BudgetFlags, options.ServerFlags):
-    """How a model is measured, and at what cost."""
-
     concurrency: int = _CONCURRENCY
 
 

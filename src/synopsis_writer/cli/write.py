@@ -120,8 +120,6 @@ def _tried(work: Callable[[], T]) -> tuple[T | None, str, int]:
 
 @dataclass
 class _Delivery:
-    """Saves and prints the texts of a command."""
-
     as_json: bool
     is_one: bool = True  # else each has its form above it, and --json prints a list
     code: int = 0  # the worst one

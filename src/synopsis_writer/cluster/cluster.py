@@ -285,8 +285,6 @@ class Timeouts:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker: its actor, and the rows it has in hand."""
-
     actor: Any
     node: str = ""  # where it is, once it can make rows
     rows: int = 0
@@ -335,7 +333,6 @@ class WorkerPool:
             raise others.exceptions[0] from None
 
     async def _watch_head(self) -> None:
-        """Check the cluster's head, and end the batch when it is silent for too long."""
         now = asyncio.get_running_loop().time
         answered = now()
         while True:
@@ -388,7 +385,6 @@ class WorkerPool:
         return RowResult(row.id, "failed", reason)
 
     async def _fill_slot(self) -> None:
-        """Have a worker in one slot, and another when it dies."""
         failed = 0
         while self._fault is None and not self._leaving.is_set():
             if not await self._head_answers() or self._leaving.is_set():

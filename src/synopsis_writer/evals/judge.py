@@ -275,8 +275,6 @@ def resolve_judge(
 
 
 class _JudgedLine(Line):
-    """A judgement, or, without a row, that from here on these judges count."""
-
     judge: str
     templates: str
     row: str | None = None

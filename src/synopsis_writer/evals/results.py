@@ -243,7 +243,6 @@ def compare_parts(a: Part, b: Part, by: Sequence[str], ratings: Ratings, trust: 
 
 
 def _winner(first: str, second: str, found: Mapping[str, Interval | None], trust: Trust | None) -> str:
-    """Return who is preferred, by people, else by a judge; or in plain words what is missing to say it."""
     missing = ["nobody has rated its pairs ('synopsis eval rate'), and no judge has read its texts (--judge)"]
     for name, who in ((PEOPLE, "people"), ("judge_preference", f"the judge ({trust})")):
         difference = found.get(name)

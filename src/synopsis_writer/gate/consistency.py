@@ -87,7 +87,6 @@ def _other_first_name(people: _People, text: Text, index: int, last: str) -> _Pr
 
 
 def _is_misspelt(word: str, name: str) -> bool:
-    """Whether a word, or the word of which it is the genitive, is one letter off a name and no other word."""
     forms = [each for each in (word, word.removesuffix("s")) if OSA.distance(each, name, score_cutoff=1) == 1]
     return any(commonness(each) < _COMMON and each not in own_words("first names") for each in forms)
 

@@ -145,7 +145,6 @@ def _motifs_of(text: Text, title: str, last: Sentence, people: Collection[str]) 
 
 @lru_cache(maxsize=50_000)
 def _motif(word: str) -> str:
-    """Return the motif that a lower-case word, or the end of a compound, belongs to; none as a rule."""
     bases = (word.removesuffix(ending) for ending in ("", "s", "n", "en", "e", "es", "er"))
     found = (_motifs().get(base) or longest_ending(base, _motifs(), _SHORTEST_STEM) for base in bases)
     return next(filter(None, found), "")

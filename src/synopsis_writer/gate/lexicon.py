@@ -241,7 +241,6 @@ def is_compound_with(part: str, head: str) -> bool:
 
 
 def _heads(part: str) -> Iterator[str]:
-    """Yield a first part without each linking element it may end in."""
     heads = (part.removesuffix(link) for link in _LINKS if part.endswith(link))
     yield from (head for head in heads if len(head) >= _LEAST_PART)
 

@@ -30,8 +30,6 @@ class Phrase(NamedTuple):
 
 @dataclass(frozen=True)
 class _Pattern:
-    """One line of the list."""
-
     source: str
     regex: str
     way_out: str

@@ -70,8 +70,6 @@ _NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
 
 
 class _Told(NamedTuple):
-    """A text's words."""
-
     words: Collection[str]
     by_key: Mapping[str | int, list[str]]  # by root, skeleton, and number of a group of synonyms
     folded: Mapping[str, str]  # each word without umlauts, and as it is
@@ -125,7 +123,6 @@ def paraphrase(subject: Subject) -> Finding | None:
 
 
 def _foremost(values: npt.NDArray[np.float64]) -> tuple[int, float, float]:
-    """Return the index of the highest value, the value, and its lead over the second."""
     second, first = np.argsort(values, kind="stable")[-2:].tolist()
     return first, float(values[first]), float(values[first] - values[second])
 
@@ -254,7 +251,6 @@ def _listed(heading: str) -> frozenset[str]:
 
 @cache
 def _groups() -> Mapping[str, set[int]]:
-    """Return the numbers of the groups of synonyms that each root is in."""
     groups: defaultdict[str, set[int]] = defaultdict(set)
     for number, line in enumerate(lexicon.word_lists("synonyms")["groups"]):
         for word in line.split():

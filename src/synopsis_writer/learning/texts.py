@@ -281,7 +281,6 @@ def _foreign(text: Text) -> str | None:
 
 
 def _front_matter(source: Source) -> dict[str, str]:
-    """Return show, form, theme and air date of the brief, or fields called as a CSV's columns are."""
     meta = {str(key).lower(): value for key, value in source.document.meta.items()}
     front = meta.get("brief")
     brief = front if isinstance(front, dict) else {}

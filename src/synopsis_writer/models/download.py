@@ -311,7 +311,6 @@ def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, na
 
 
 def _check(file: HubFile, page: str, response: "httpx2.Response") -> None:
-    """Raise our error if the hub refuses; a stranger gets 401 for a repository that does not exist."""
     status = response.status_code
     if is_transient_status(status):
         raise errors.ConnectionFailedError(f"{file.name}: the hub answered {status}: pull again later")

@@ -493,8 +493,6 @@ def _refused_option(report: Report, request: Mapping[str, Any]) -> Mapping[str, 
 
 @dataclass
 class _Call:
-    """A call under way."""
-
     messages: Sequence[Message]
     schema: Schema | None
     limits: Limits

@@ -197,8 +197,6 @@ class EventReader:
 
 
 class _Text:
-    """A text that comes in pieces, or as a whole that grows."""
-
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.length = self._count = 0

@@ -241,7 +241,6 @@ class Api:
             return self._read(id)[0]
 
     def _unchanged(self, name: str, seen: str) -> Document:
-        """Return a saved text's document; raises AnswerError where it is not the one that was seen last."""
         text, document = self._read(name)
         if text.hash != seen:
             message = f"{name}: has changed on the disk since it was opened"

@@ -544,7 +544,6 @@ class _ProviderBatch:
                 raise KeyboardInterrupt
 
     async def _read(self, paths: Sequence[Path], shards: Mapping[str, Shard]) -> Mapping[int, int]:
-        """Save the rows of files; return how many answers they hold of each shard, by its number."""
         answers: Counter[int] = Counter()
         self.unreadable = 0
         count = max(1, 2 * self.order.workers)  # so that no worker waits for its next text
@@ -552,7 +551,6 @@ class _ProviderBatch:
         return answers
 
     def _joined(self, paths: Sequence[Path], shards: Mapping[str, Shard], answers: Counter[int]) -> Iterator[_Joined]:
-        """Yield each line with its row, once; a transient fault only where its row has no other line."""
         seen: set[tuple[int, int]] = set()
         transient: dict[tuple[int, int], _Joined] = {}
         for path in paths:
