@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.document import Document, read_fields
@@ -267,11 +267,7 @@ CORRUPTIONS = (
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Slip(_Strict):
+class Slip(BaseModel, frozen=True, extra="forbid"):
     """A fault to plant: `new` in the place of `old`, which stands in the text once."""
 
     kind: str
@@ -279,7 +275,7 @@ class Slip(_Strict):
     new: str
 
 
-class ReviewText(_Strict):
+class ReviewText(BaseModel, frozen=True, extra="forbid"):
     """A text without a fault, its brief and people, and slips, each for a copy of its own."""
 
     id: str
@@ -300,7 +296,7 @@ class ReviewText(_Strict):
         return Document(Path(self.id), {"brief": brief, **meta}, text.strip())
 
 
-class _File(_Strict):
+class _File(BaseModel, frozen=True, extra="forbid"):
     texts: Annotated[tuple[ReviewText, ...], Field(min_length=1)]
 
 
