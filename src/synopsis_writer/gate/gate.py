@@ -63,8 +63,10 @@ class Gate:
         """Check a synopsis against its brief, all sources but itself, and the story that it tells anew."""
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
-        subject = replace(subject, truncated=truncated, exclude_source=exclude_source)
-        return self.judge(replace(subject, characters=synopsis.characters, story=story))
+        characters = synopsis.characters
+        return self.judge(
+            replace(subject, truncated=truncated, exclude_source=exclude_source, characters=characters, story=story)
+        )
 
     def subject(
         self,
