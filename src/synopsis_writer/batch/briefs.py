@@ -60,10 +60,8 @@ class _Cells(Brief, frozen=True):
 def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
     """Yield the briefs of a `.csv`, `.jsonl`, `.ndjson`, `.yaml`, `.yml` or `.parquet` file, one by one.
 
-    A form is one of `house`, or of the built-in house; a row that names none has the first. A row without an
-    id gets 16 hex digits of the SHA-256 of its brief. Of all rows only 64 bits of each id and its place stay
-    in memory. Raises InputError while it is read: BriefError for a wrong column, brief or id, FileError for
-    the file, SettingsError where it is Parquet and pyarrow is not installed.
+    A row without an id gets `id_of`. Raises InputError while it is read: BriefError for a wrong column, brief or
+    id, FileError for the file, SettingsError where it is Parquet and pyarrow is not installed.
     """
     places: dict[bytes, int] = {}
     for place, (where, cells) in enumerate(read_table(path), 1):

@@ -49,12 +49,7 @@ def release_row(path: Path, by: str, writer: Writer, waivers: Mapping[str, str])
 
 
 def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
-    """Write `<folder>/<show-slug>/<id-slug>.md` a row, and return their number.
-
-    The folder serves as a pool of examples, and appears when it is whole. Where two ids have one slug, the
-    later file has 16 hex digits of its id's SHA-256 behind it. Raises FileError if the folder cannot be
-    written, or holds anything.
-    """
+    """Write `<folder>/<show-slug>/<id-slug>.md` a row, all or none into an empty folder; return their number."""
     count = 0
     try:
         target = folder.resolve()

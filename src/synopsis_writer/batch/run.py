@@ -103,11 +103,9 @@ async def run_batch(
     engine: Engine | None = None,
     stop: Stop | None = None,
 ) -> Counts:
-    """Make the rows that are pending, in this process unless an `engine` does; return the counts at the end.
+    """Make the pending rows; `begun` is given the progress before that, `made` and `unsaved` as `RowSaver`'s.
 
-    `begun` is called with the progress of the batch before anything is made, `made` with each row that was
-    saved, and whether it is done with, `unsaved` with each that cannot be saved. Raises InputError, and
-    ModelError where the work cannot go on; what was made is saved.
+    Raises InputError, and ModelError where the work cannot go on; what was made is saved.
     """
     stop = stop or Stop()
     pace: dict[str, Any] = {"rpm": order.rpm, "tpm": order.tpm, "calls": order.concurrency}
@@ -133,11 +131,9 @@ async def run_batch(
 
             due = islice(store.due(), order.limit)
             rows = ((arc.continued(row) if arc else row, attempt) for row, attempt in due)
-            concurrency = 1
-            if not writer.is_local and arc is None:
-                # While some rows are checked in other processes, others are asked for.
-                is_checked_elsewhere = order.workers > 0 and engine is None
-                concurrency = order.concurrency * 3 // 2 if is_checked_elsewhere else order.concurrency
+            concurrency = 1 if writer.is_local or arc else order.concurrency
+            if concurrency > 1 and order.workers and engine is None:
+                concurrency += concurrency // 2  # while some rows are checked in other processes
             with stop.listening():
                 await make_rows(rows, make, saver, concurrency, stop)
         writer.close()
@@ -158,13 +154,11 @@ def end_repairs(store: BatchStore, settings: Settings) -> None:
 def _held(store: BatchStore, folder: Path) -> int:
     """Return how many pending rows somebody else works on, and log where they are."""
     at_provider, in_files = store.held()
-    fetch = f"synopsis batch fetch {folder}"
-    by_file = f"{fetch} --from-file RESULTS, or synopsis batch cancel {folder}"
     if at_provider:
-        _log.info("%s: %s", rows_are(at_provider, "at a provider, and left to it"), fetch)
+        _log.info("%s: synopsis batch fetch %s", rows_are(at_provider, "at a provider, and left to it"), folder)
     if in_files:
         left = rows_are(in_files, "in files of requests, and left to whoever runs them")
-        _log.info("%s: %s", left, by_file)
+        _log.info("%s: synopsis batch fetch %s --from-file RESULTS, or synopsis batch cancel %s", left, folder, folder)
     return at_provider + in_files
 
 
@@ -294,11 +288,7 @@ class RowSaver:
     records: bool = False  # whether rows are still to be recorded in the run log
 
     def save(self, row: BatchRow, result: RowResult) -> Attempt | None:
-        """Save what became of a row; return the answer to repair, where it has attempts left.
-
-        Rows in flight do not see each other: of two similar texts, the one saved first stays. A row that is
-        to be repaired is in the queue of repairs, with its newest answer, until it is done with.
-        """
+        """Save what became of a row, and queue it where it has attempts left; return the answer to repair then."""
         previous = None
         try:
             with self.store.transaction():

@@ -405,12 +405,12 @@ def is_of_batch(path: Path, folder: Path) -> bool:
     """Whether `path`, by whatever name, is a batch's folder, record or lock, or a file of a shard."""
     try:
         target, home = path.resolve(), folder.resolve()
-        if target == home or home.is_relative_to(target) or target.is_relative_to(home / "provider"):
+        if home.is_relative_to(target) or target.is_relative_to(home / "provider"):
             return True
         ours = [each for each in home.iterdir() if _OURS.fullmatch(each.name)]
-        return (target.parent == home and _OURS.fullmatch(target.name) is not None) or any(
-            target.exists() and target.samefile(each) for each in ours
-        )
+        if target.parent == home and _OURS.fullmatch(target.name):
+            return True
+        return target.exists() and any(map(target.samefile, ours))
     except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
         return False
 

@@ -58,11 +58,7 @@ class Features:
 
 
 class Variety:
-    """The accepted texts of a batch, by what no other row may have.
-
-    The database, with its migration, holds all but the texts themselves, which `read` gives; fingerprints
-    are in memory, too, about 450 bytes a text. Methods raise FileError where it cannot be read or written.
-    """
+    """The accepted texts of a batch in its database, by what no other row may have; FileError where it is damaged."""
 
     def __init__(
         self, database: sqlite3.Connection, read: Callable[[str], str], disabled: Collection[str] = ()
@@ -237,12 +233,7 @@ class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], _List]]]):
 
 
 class Arc:
-    """Passes what the rows of a show have established on to its later rows.
-
-    A row is asked for its own facts, as further beats. Later rows are given them whatever became of the
-    row, and title and logline of its text once it is accepted. Where that is too much for a brief, the
-    loglines of the earliest rows are left out; facts never are.
-    """
+    """Passes on to the later rows of a show what was established: facts always, and the newest accepted loglines."""
 
     def __init__(self, path: Path, store: BatchStore, writer: Writer) -> None:
         self._facts = read_fields(path, _ArcFile, BriefError).root

@@ -30,10 +30,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.characters import count_of
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
-from synopsis_writer.models.limits import Budget, worst_case
-from synopsis_writer.models.pricing import PRICES_FILE
-from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_pricer
-from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_of, look_up_key
+from synopsis_writer.models import limits, pricing, resolve, server
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import PREFIX, Settings, config_file
@@ -98,7 +95,7 @@ class RayEngine:
             calls = calls_left(budget, resolved, settings, self.environment)
             size = worker_count(order, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
             given = settings.model_dump(exclude_unset=True)
-            prices = config_file(self.environment).with_name(PRICES_FILE)
+            prices = config_file(self.environment).with_name(pricing.PRICES_FILE)
             if settings.prices is None and prices.is_file():
                 given["prices"] = prices
             own = {name: each.absolute() if isinstance(each, Path) else each for name, each in given.items()}
@@ -112,38 +109,30 @@ class RayEngine:
 
 
 def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) -> int:
-    """Return how many workers make rows: one for eight rows, and one a node, where there are CPUs.
-
-    A limit is divided among no more workers than a tenth of its requests, and the budget among no more than
-    the `calls` it is sure to suffice for.
-    """
+    """Return how many workers make rows: no more than there are CPUs, and `calls` that the budget is sure to allow."""
     most = order.workers or max(nodes, math.ceil(order.concurrency / _ROWS_A_WORKER))
     by_rpm = order.rpm // _REQUESTS_A_WORKER if order.rpm else most
     return max(1, min(most, order.concurrency, cpus, by_rpm, most if calls is None else calls))
 
 
-def _passed_on(resolved: ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
+def _passed_on(resolved: resolve.ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what workers need of the environment, and the key, also where a keyring holds it."""
-    certificates = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
-    passed = {
-        name: value
-        for name, value in environment.items()
-        if name.startswith(("OPENAI_", PREFIX)) or name.upper().endswith("_PROXY") or name in certificates
-    }
-    key = look_up_key(host_of(resolved.base_url or DEFAULT_BASE_URL), environment).value
-    return passed if key is None else {**passed, KEY_VARIABLE: key}
+    needed = re.compile(rf"OPENAI_.*|{PREFIX}.*|.*_(?i:PROXY)|SSL_CERT_(FILE|DIR)")
+    passed = {name: value for name, value in environment.items() if needed.fullmatch(name)}
+    key = server.look_up_key(server.host_of(resolved.base_url or server.DEFAULT_BASE_URL), environment).value
+    return passed if key is None else {**passed, server.KEY_VARIABLE: key}
 
 
 def calls_left(
-    budget: Budget, resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]
+    budget: limits.Budget, resolved: resolve.ResolvedModel, settings: Settings, environment: Mapping[str, str]
 ) -> int | None:
     """Return how many calls, at twice the length, what is left of the budget is sure to allow; None: no bound."""
     if not budget.is_bounded:
         return None
     # As many examples as any brief's, and no cast.
     prompt = Writer(settings, environment=environment).prompt(Brief(show="Serie", theme="ein Streit"))
-    pricer = open_pricer(resolved, settings, environment)
-    worst = worst_case(pricer, prompt.messages, wire_schema(Synopsis), longer(limits_of(settings)))
+    pricer = resolve.open_pricer(resolved, settings, environment)
+    worst = limits.worst_case(pricer, prompt.messages, wire_schema(Synopsis), longer(resolve.limits_of(settings)))
     left = _part(budget, 1)
     calls = [] if left.tokens is None else [left.tokens // worst.tokens]
     if left.amount is not None and worst.cost is not None and worst.cost.amount:
@@ -151,10 +140,10 @@ def calls_left(
     return min(calls, default=None)
 
 
-def _part(budget: Budget, size: int) -> Budget:
+def _part(budget: limits.Budget, size: int) -> limits.Budget:
     """Return a ledger for one worker of `size`, with its part of what is left."""
     amount, tokens, spent = budget.amount, budget.tokens, budget.spent.cost or NO_COST
-    return Budget(
+    return limits.Budget(
         amount and max(amount - spent.amount, Decimal(0)) / size,
         tokens and max(tokens - budget.spent.tokens, 0) // size,
         spent=Spent(replace(spent, amount=Decimal(0))),
@@ -262,10 +251,10 @@ _NO_HEAD = "the cluster's head does not answer: start it again, and run the same
 class Job:
     """What a worker is given to work with; limits and budget are its part, and its repr holds no key."""
 
-    resolved: ResolvedModel
+    resolved: resolve.ResolvedModel
     settings: Mapping[str, Any]  # those that were given, with absolute paths; else a node's own defaults hold
     environment: Mapping[str, str] = field(repr=False)  # key, address, proxies and certificates
-    budget: Budget
+    budget: limits.Budget
     rpm: float | None
     tpm: float | None
     facts: Mapping[str, str]  # what must be the same on all nodes
@@ -350,18 +339,17 @@ class WorkerPool:
             return True
         return False
 
-    @property
     def _ready(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.node]
 
     async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult:
         """Have the worker with the fewest rows make a row; lost with its worker three times it has failed."""
         for _ in range(_DEATHS):
-            while self._fault is None and not self._ready:
+            while self._fault is None and not self._ready():
                 await self._changed.wait()
             if self._fault is not None:
                 raise self._fault
-            worker = min(self._ready, key=lambda ready: ready.rows)
+            worker = min(self._ready(), key=lambda ready: ready.rows)
             worker.rows += 1
             try:
                 outcome: RowResult | SynopsisError = await worker.actor.make.remote(row, previous)
@@ -420,7 +408,7 @@ class WorkerPool:
         up: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.__ray_ready__.remote())
         try:
             while not (await asyncio.wait({up}, timeout=self.timeouts.cpu))[0]:
-                if not self._ready:
+                if not self._ready():
                     reason = f"no node of the cluster had a CPU free in {self.timeouts.cpu:.0f} s"
                     way_out = "start nodes, or wait until others are done, and run the same command again"
                     self._end(EngineError(f"{reason}: {way_out}"))
@@ -441,10 +429,9 @@ class WorkerPool:
 
     def _remove(self, worker: _Worker, *, died: bool = False) -> None:
         if worker in self._workers and worker.node and died:
-            rows = count_of(worker.rows, "row")
-            _log.info("a worker on %s died, handed to others: %s", worker.node, rows)
+            _log.info("a worker on %s died, handed to others: %s", worker.node, count_of(worker.rows, "row"))
         self._workers.discard(worker)
-        if not self._ready and self._fault is None:
+        if not self._ready() and self._fault is None:
             self._changed.clear()
         with suppress(self.ray.exceptions.RayError):
             self.ray.kill(worker.actor)
@@ -458,15 +445,14 @@ class WorkerPool:
 def _not_up(error: Exception) -> EngineError:
     last = str(error).strip().rpartition("\n")[2]  # the line of Ray's message that names the cause
     cause = _first_sentence(last) or type(error).__name__
-    hint = "are token and versions the same on all nodes?"
-    return EngineError(f"no worker comes up on the cluster: {cause}: {hint}")
+    return EngineError(f"no worker comes up on the cluster: {cause}: are token and versions the same on all nodes?")
 
 
 def _first_sentence(text: str) -> str:
     return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
-def facts_here(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
+def facts_here(settings: Settings, resolved: resolve.ResolvedModel) -> dict[str, str]:
     """Return what the rows are made of on this machine."""
     examples = " ".join(folder_hash(path) for path in pool_folders(settings) if path.is_dir())
     return {"synopsis-writer": __version__, **made_with(settings, resolved), "examples": examples}
@@ -484,7 +470,7 @@ class RowWorker:
         node = platform.node()
         # This is the worker's own process: proxies and certificates are read from its environment. The key
         # is not, and stays out of it.
-        os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
+        os.environ.update({name: value for name, value in job.environment.items() if name != server.KEY_VARIABLE})
         logger = logging.getLogger("synopsis_writer")
         logger.setLevel(logging.INFO)
         loop, put = asyncio.get_running_loop(), self._records.put_nowait

@@ -117,8 +117,7 @@ def _local_model(name: str, settings: Settings, base_url: str | None) -> Resolve
 def _embedded_model(settings: Settings) -> ResolvedModel | None:
     if pulled := pulled_models(settings.cache):
         return ResolvedModel("file", str(pulled[0].path), "the model pulled last")
-    is_packaged = is_packaged_available()
-    return ResolvedModel("packaged", PACKAGED, "no key and no server is set") if is_packaged else None
+    return ResolvedModel("packaged", PACKAGED, "no key and no server is set") if is_packaged_available() else None
 
 
 def open_transport(
@@ -157,8 +156,7 @@ async def open_client(
     try:
         pricer = open_pricer(resolved, settings, environment)
         if pricer.is_deprecated:
-            line = "%s: the provider is giving this model up: name another with --model"
-            _log.warning(line, resolved.model)
+            _log.warning("%s: the provider is giving this model up: name another with --model", resolved.model)
         client = BudgetClient(client, pricer, budget or Budget(settings.budget, settings.max_tokens_total))
         if settings.responses != "off":
             try:
@@ -190,5 +188,4 @@ def limits_of(settings: Settings) -> Limits:
 
 def open_cache(settings: Settings) -> ResponseCache:
     """Open the file of cached answers; raises FileError."""
-    path = settings.cache / CACHE_FILE
-    return ResponseCache(path, megabytes=settings.cache_megabytes, days=settings.cache_days)
+    return ResponseCache(settings.cache / CACHE_FILE, megabytes=settings.cache_megabytes, days=settings.cache_days)

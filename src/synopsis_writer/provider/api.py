@@ -261,15 +261,13 @@ class BatchServer:
                 except httpx2.HTTPError:
                     raise InvalidResponseError("the file broke off", is_transient=True) from None
                 if info.bytes is not None and size != info.bytes:
-                    reason = f"the file has {size} of {info.bytes} bytes"
-                    raise InvalidResponseError(reason, is_transient=True)
+                    raise InvalidResponseError(f"the file has {size} of {info.bytes} bytes", is_transient=True)
 
         await self._retried(ask, _FILE_SECONDS, missing)
 
     async def _ask(
         self, shape: type[_Shape], ask: Callable[[], Awaitable[Any]], seconds: float = 0, missing: str = ""
     ) -> _Shape:
-
         async def parsed() -> _Shape:
             return _parse(shape, (await ask()).content)
 

@@ -22,17 +22,12 @@ from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, Shard, 
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.characters import count_of
 from synopsis_writer.drafting import longer, repair_messages
-from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError, SettingsError, os_reason
 from synopsis_writer.log import BATCH
-from synopsis_writer.models.hosted import CapabilityStore, chat_request, open_sdk
+from synopsis_writer.models import hosted, pricing, resolve, retry
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
-from synopsis_writer.models.pricing import HostedPricer, load_prices
-from synopsis_writer.models.resolve import ADDRESS, SERVERS, ResolvedModel, limits_of, resolve_model
-from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.models.server import CAPABILITIES_FILE, DEFAULT_BASE_URL, host_of, look_up_key, server_of
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.provider import api
-from synopsis_writer.provider.api import LIMITS, ProviderLimits, RemoteBatch, ResultLine, shortened
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import input_lines, replacing
@@ -52,7 +47,7 @@ _FILE_FAULTS = """
     url_mismatch
 """.split()
 
-_Joined = tuple[Shard, BatchRow, NextAttempt, ResultLine]
+_Joined = tuple[Shard, BatchRow, NextAttempt, api.ResultLine]
 _MOST_RETURNS = 3  # of one repair, which goes out again by itself: so that it comes to an end
 _MOST_TRIES = 2  # to make a batch, in one command
 _MOST_IGNORED = 5  # lines of a file that belong to no row and are reported one by one
@@ -79,12 +74,11 @@ async def submit_batch(
     environment: Mapping[str, str],
     *,
     to_folder: Path | None = None,
-    limits: ProviderLimits = LIMITS,
+    limits: api.ProviderLimits = api.LIMITS,
 ) -> Counts:
-    """Send the rows that are pending, and those that wait to be repaired, to the provider.
+    """Send what is pending or to be repaired to the provider, or write it `to_folder` for somebody else to run.
 
-    With `to_folder` the files are written into it, and somebody else runs them. Raises InputError, and
-    ModelError where the provider does not take it, or the budget is spent; what was sent before is out.
+    Raises InputError, and ModelError where that fails, or the budget is spent; what was sent before is out.
     """
     resolved = _hosted(settings, environment, is_elsewhere=to_folder is not None)
     facts = run.facts_of(order, settings, resolved) | _examples_fact(settings)
@@ -93,8 +87,7 @@ async def submit_batch(
         rows = islice(store.due(), order.limit)
         if to_folder is not None:
             for shard in batch.write(rows, to_folder):
-                requests = count_of(shard.requests, "request")
-                _say(shard, f"{requests} in {to_folder / shard.key}.jsonl")
+                _say(shard, f"{count_of(shard.requests, 'request')} in {to_folder / shard.key}.jsonl")
             return store.counts()
         async with batch.connected():
             for shards in (batch.unsent(), batch.write(rows)):
@@ -111,14 +104,12 @@ async def fetch_batch(
     begun: Callable[[Counts], None] = lambda _: None,
     made: Callable[[RowResult, bool], None] = lambda *_: None,
     unsaved: Callable[[RowResult], None] = lambda _: None,
-    limits: ProviderLimits = LIMITS,
+    limits: api.ProviderLimits = api.LIMITS,
     stop: run.Stop | None = None,
 ) -> Counts:
-    """Take in what came back, and send what is to be repaired; return how far the batch is then.
+    """Take in what came back, and send what is to be repaired; the callbacks are those of `run_batch`.
 
-    `begun`, `made` and `unsaved` are called as by `run_batch`, the last one with rows that were repaired by a
-    live call. Raises InputError, and ModelError where the provider failed for good at a shard, or the budget
-    is spent; all else was seen to before, and the same again goes on.
+    Raises InputError, and, after all else was seen to, ModelError where that fails, or the budget is spent.
     """
     stop = stop or run.Stop()
     settings = _as_begun(fetch.out, settings)
@@ -148,20 +139,18 @@ async def cancel_batch(
     environment: Mapping[str, str],
     *,
     forget: Collection[int] = (),
-    limits: ProviderLimits = LIMITS,
+    limits: api.ProviderLimits = api.LIMITS,
 ) -> None:
-    """Ask for the end of all open batches; what is done by then is fetched all the same.
+    """Ask for the end of all open batches, and release what was not sent; with `forget` only these shards, at once.
 
-    Shards that were never sent, or that somebody else runs, are released at once. With `forget`, the shards
-    of these numbers are, and no others: what the provider still makes of them is paid and lost. Raises
-    InputError, and ModelError where the provider failed for good, after all other shards were seen to.
+    Raises InputError, and ModelError where the provider failed for good, after all other shards were seen to.
     """
     settings = _as_begun(out, settings)
     with BatchStore(out, {}) as store:
         known = {shard.number: shard for shard in store.shards()}
         if missing := [number for number in forget if number not in known]:
             others = ", ".join(map(str, known)) or "none"
-            raise SettingsError(f"shard {missing[0]} is not open: name one that is ({others})")
+            raise errors.SettingsError(f"shard {missing[0]} is not open: name one that is ({others})")
         # The others were never sent, or are somebody else's.
         sent = {number for number, shard in known.items() if shard.server and (shard.batch or shard.tried)}
         given_up = set(forget) or known.keys() - sent
@@ -186,15 +175,15 @@ class _ProviderBatch:
 
     order: Fetch
     store: BatchStore
-    resolved: ResolvedModel
+    resolved: resolve.ResolvedModel
     settings: Settings
     environment: Mapping[str, str]
-    limits: ProviderLimits
+    limits: api.ProviderLimits
     made: Callable[[RowResult, bool], None] = lambda *_: None
     saver: run.RowSaver = field(init=False)
     server: api.BatchServer = field(init=False)
     unreadable: int = 0  # lines of the results that were read last
-    faults: dict[int, ModelError] = field(default_factory=dict)  # by shard, which is left alone from then on
+    faults: dict[int, errors.ModelError] = field(default_factory=dict)  # by shard, which is left alone from then on
 
     def __post_init__(self) -> None:
         self.settings = for_gate(self.settings)
@@ -205,10 +194,10 @@ class _ProviderBatch:
         self._address = server_of(self._base_url)
 
     @cached_property
-    def pricer(self) -> HostedPricer:
+    def pricer(self) -> pricing.HostedPricer:
         """The prices of the provider's batches; raises InputError where the table of prices is broken."""
-        prices = load_prices(self.settings, self.environment)
-        return HostedPricer(self.resolved.model, self.resolved.base_url, prices, is_batch=True)
+        prices = pricing.load_prices(self.settings, self.environment)
+        return pricing.HostedPricer(self.resolved.model, self.resolved.base_url, prices, is_batch=True)
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -216,15 +205,15 @@ class _ProviderBatch:
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)  # briefs and answers are not for everybody
         except OSError as error:
-            raise FileError(f"cannot make {os_reason(error, self.folder)}: see to its folder") from error
+            raise errors.FileError(f"cannot make {errors.os_reason(error, self.folder)}: see to its folder") from error
         if self.folder.is_symlink():
-            raise FileError(f"{self.folder}: is a link: move it away, for what is sent and read goes there")
+            raise errors.FileError(f"{self.folder}: is a link: move it away, for what is sent and read goes there")
         self._sweep()
-        retry = RetryPolicy(self.settings.max_retries, self.settings.retry_seconds, self.limits.first_wait)
+        policy = retry.RetryPolicy(self.settings.max_retries, self.settings.retry_seconds, self.limits.first_wait)
         key = look_up_key(host_of(self._base_url), self.environment)
-        async with open_sdk(self._base_url, key.value, insecure=self.settings.insecure) as sdk:
+        async with hosted.open_sdk(self._base_url, key.value, insecure=self.settings.insecure) as sdk:
             model = self.resolved.model
-            self.server = api.BatchServer(sdk, self._address, model, retry, key.hint, self.limits)
+            self.server = api.BatchServer(sdk, self._address, model, policy, key.hint, self.limits)
             yield
 
     def _sweep(self) -> None:
@@ -239,10 +228,9 @@ class _ProviderBatch:
         return Budget(self.settings.budget, self.settings.max_tokens_total, spent=spent, reserved=reserved)
 
     def write(self, rows: Iterable[tuple[BatchRow, NextAttempt]], folder: Path | None = None) -> Iterator[Shard]:
-        """Write the requests of rows into files within the provider's limits; yield each as a recorded shard.
+        """Write requests into files within the provider's limits; yield each as a recorded shard.
 
-        They are for the provider, or in `folder` for somebody else to run. Raises BudgetSpentError, after
-        what the budget allows was yielded, and SettingsError if it cannot be held with the known prices.
+        Raises BudgetSpentError after what the budget allows, and SettingsError as `check_prices`.
         """
         requests = self._requests(rows)
         request, fault = next(requests, None), None
@@ -275,24 +263,24 @@ class _ProviderBatch:
     ) -> Iterator[tuple[NextAttempt, dict[str, Any], Spent]]:
         budget, model, server = self._budget(), self.resolved.model, self.resolved.server or ""
         check_prices(budget, self.pricer, model)
-        capabilities = CapabilityStore(self.settings.cache / CAPABILITIES_FILE).find(server, model)
+        capabilities = hosted.CapabilityStore(self.settings.cache / CAPABILITIES_FILE).find(server, model)
         schema = wire_schema(Synopsis)
         for row, attempt in rows:
             prompt, previous = self.writer.prompt(row.brief), self.store.previous(row, attempt)
             messages = repair_messages(self.writer.workspace.prompts, prompt, previous)
-            limits = replace(limits_of(self.settings), service_tier=None)  # a batch has one of its own
+            limits = replace(resolve.limits_of(self.settings), service_tier=None)  # a batch has one of its own
             for _ in range(attempt.number - 1 if attempt.flaw == "cut" else 0):
                 limits = longer(limits)
             worst = worst_case(self.pricer, messages, schema, limits)
             budget.reserve(worst)
-            yield (attempt, chat_request(model, messages, schema, limits, capabilities, stream=False), worst)
+            yield (attempt, hosted.chat_request(model, messages, schema, limits, capabilities, stream=False), worst)
 
     def open(self) -> list[Shard]:
         """Return the open shards, except those that somebody else runs; none may be at another provider."""
         shards = [shard for shard in self.store.shards() if shard.server]
         for shard in shards:
             if shard.server != self._address:
-                raise SettingsError(
+                raise errors.SettingsError(
                     f"shard {shard.number} is at {shard.server}, not at {self._address}: "
                     "name its server with --base-url"
                 )
@@ -307,17 +295,16 @@ class _ProviderBatch:
         path = self.folder / f"{shard.key}.jsonl"
         if shard.file is None:
             if not path.exists() or digest_of(path) != shard.digest:
-                pending = rows_are(self._close(shard), "pending again")
-                _say(shard, f"{path} is not what was written: {pending}")
+                _say(shard, f"{path} is not what was written: {rows_are(self._close(shard), 'pending again')}")
                 return
             shard = self.store.update_shard(shard, file=await self.server.upload(path))
         remote = await self._ensure(shard)
         self._update(shard, remote, batch=remote.id)
         path.unlink(missing_ok=True)
-        batch = f"batch {shortened(remote.id)} at {self.server.host}"
-        _say(shard, f"{count_of(shard.requests, 'request')} in {batch}")
+        requests = count_of(shard.requests, "request")
+        _say(shard, f"{requests} in batch {api.shortened(remote.id)} at {self.server.host}")
 
-    async def _ensure(self, shard: Shard) -> RemoteBatch:
+    async def _ensure(self, shard: Shard) -> api.RemoteBatch:
         """Return the batch of an uploaded shard: the one that was made before, or a new one."""
         reason, file, tried = "", shard.file or "", shard.tried
         for creations_left in range(_MOST_TRIES if tried is None else 1, -1, -1):
@@ -330,15 +317,15 @@ class _ProviderBatch:
                     return await self.server.create(shard.key, file)
                 except api.UnclearError as error:
                     reason = str(error)
-                except ModelError:
+                except errors.ModelError:
                     # A file that was refused may be gone there: it is uploaded again.
                     self.store.update_shard(shard, tried=None, file=None)
                     raise
                 tried = time.time()
                 self.store.update_shard(shard, tried=tried)
-        raise ConnectionFailedError(f"{reason}; the provider lists no such batch so far: run the same again")
+        raise errors.ConnectionFailedError(f"{reason}; the provider lists no such batch so far: run the same again")
 
-    async def _look(self, shard: Shard, *, cancel: bool = False) -> RemoteBatch:
+    async def _look(self, shard: Shard, *, cancel: bool = False) -> api.RemoteBatch:
         batch = shard.batch or ""
         remote = await self.server.look(batch, self._missing(shard, batch), cancel=cancel)
         self._update(shard, remote)
@@ -365,14 +352,13 @@ class _ProviderBatch:
 
     def _missing(self, shard: Shard, name: str) -> str:
         return (
-            f"{self.server.host}: does not know '{shortened(name)}' of shard {shard.number}: use the key and "
+            f"{self.server.host}: does not know '{api.shortened(name)}' of shard {shard.number}: use the key and "
             f"the project it was made with, or let it go with synopsis batch cancel --forget {shard.number}"
         )
 
-    def _update(self, shard: Shard, remote: RemoteBatch, **more: str) -> Shard:
-        counts = {"done": remote.done, "failed": remote.failed or 0}
-        known = {"status": remote.status, "expires": remote.expires_at, **counts, **more}
-        return self.store.update_shard(shard, **known)
+    def _update(self, shard: Shard, remote: api.RemoteBatch, **more: str) -> Shard:
+        state = {"status": remote.status, "done": remote.done, "failed": remote.failed or 0}
+        return self.store.update_shard(shard, **state, expires=remote.expires_at, **more)
 
     def release(self, shard: Shard) -> None:
         """Let a shard go: its rows are pending again."""
@@ -407,8 +393,7 @@ class _ProviderBatch:
         shards = {shard.key: shard for shard in self.store.shards() if not shard.server}
         answers = await self._read([path], shards)
         if not answers:
-            problem = "holds no result of this batch's open files"
-            raise FileError(f"{path}: {problem}: name the file of its results")
+            raise errors.FileError(f"{path}: holds no result of this batch's open files: name the file of its results")
         for shard in shards.values():
             if shard.number in answers:
                 count = self._close(shard, f"{path.name} does not hold it")
@@ -447,8 +432,8 @@ class _ProviderBatch:
         """Keep a fault until all else was seen to; with `wait`, a failed connection is tried again."""
         try:
             yield
-        except ModelError as error:
-            if self.order.wait and isinstance(error, ConnectionFailedError):
+        except errors.ModelError as error:
+            if self.order.wait and isinstance(error, errors.ConnectionFailedError):
                 _log.info("%s", error)
             else:
                 self.faults[number] = error
@@ -471,14 +456,14 @@ class _ProviderBatch:
                     if remote.is_open:
                         counts = f": {remote.done} of {remote.total} done, {remote.failed or 0} failed"
                         state = f"{remote.status}{counts if remote.total is not None else ''}"
-                        _say(shard, f"batch {shortened(remote.id)} is {state}")
+                        _say(shard, f"batch {api.shortened(remote.id)} is {state}")
                     elif remote.status == "failed":
                         may_send = self._refuse(shard, remote) and may_send
                     else:
                         await self._take_in(shard, remote)
         return may_send
 
-    def _refuse(self, shard: Shard, remote: RemoteBatch) -> bool:
+    def _refuse(self, shard: Shard, remote: api.RemoteBatch) -> bool:
         """Be done with a shard that the provider's check refused; return whether others may be sent."""
         problems = remote.problems or []
         reasons = (f"line {each.line}: {each.text}" if each.line else each.text for each in problems[:3])
@@ -497,10 +482,10 @@ class _ProviderBatch:
                 self._fail(row, text)
             count = self._close(shard)
         failed = f"{count_of(len(failures), 'row')} failed, {rows_are(count, 'pending again')}"
-        _say(shard, f"batch {shortened(shard.batch)} was refused: {reason}: {failed}")
+        _say(shard, f"batch {api.shortened(shard.batch)} was refused: {reason}: {failed}")
         return bool(failures)
 
-    async def _take_in(self, shard: Shard, remote: RemoteBatch) -> None:
+    async def _take_in(self, shard: Shard, remote: api.RemoteBatch) -> None:
         paths: list[Path] = []
         for kind, file in (("output", remote.output_file_id), ("errors", remote.error_file_id)):
             if file:
@@ -515,7 +500,7 @@ class _ProviderBatch:
                 reason = f"unreadable in its results: {count_of(self.unreadable, 'line')}"
             rows = self._close(shard, reason)
             left = f"; {rows_are(rows, 'pending again')}" if rows else ""
-            message = f"batch {shortened(shard.batch)} is {remote.status}{left}"
+            message = f"batch {api.shortened(shard.batch)} is {remote.status}{left}"
         else:  # the others are paid, too
             message = (
                 f"the provider counts {count_of(remote.done, 'answer')} and gave {count}: fetch again, or "
@@ -577,7 +562,7 @@ class _ProviderBatch:
         yield from transient.values()
 
     def _find(
-        self, line: ResultLine | str, shards: Mapping[str, Shard], seen: Collection[tuple[int, int]]
+        self, line: api.ResultLine | str, shards: Mapping[str, Shard], seen: Collection[tuple[int, int]]
     ) -> _Joined | str:
         if isinstance(line, str):
             return line
@@ -596,7 +581,7 @@ class _ProviderBatch:
             return
         try:
             answer = line.answer(self.resolved.model)
-        except InvalidResponseError as fault:
+        except retry.InvalidResponseError as fault:
             cost = self.pricer.cost(fault.usage) if fault.usage != Usage() else NO_COST  # they are paid
             result = RowResult(row.id, "failed", str(fault), usage=fault.usage, cost=cost)
             with self.store.transaction():
@@ -621,15 +606,15 @@ def _say(shard: Shard, message: str) -> None:
     _log.info("shard %d: %s", shard.number, message)
 
 
-def _hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> ResolvedModel:
+def _hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> resolve.ResolvedModel:
     """Return the chosen model, a server's; where nothing is sent it needs neither key nor address."""
     if is_elsewhere and settings.model is not None:
-        address = settings.base_url or environment.get(ADDRESS) or "http://localhost/v1"  # has no list prices
-        model = settings.model.removeprefix(SERVERS)
-        return ResolvedModel("hosted", model, "named with --model or in the settings", address)
-    resolved = resolve_model(settings, environment)
+        address = settings.base_url or environment.get(resolve.ADDRESS) or "http://localhost/v1"  # has no list prices
+        model = settings.model.removeprefix(resolve.SERVERS)
+        return resolve.ResolvedModel("hosted", model, "named with --model or in the settings", address)
+    resolved = resolve.resolve_model(settings, environment)
     if resolved.kind != "hosted":
-        raise SettingsError(
+        raise errors.SettingsError(
             f"the model '{resolved.model}' runs on this machine, which has no batch interface: "
             "use synopsis batch run, or name a hosted model with --model"
         )
@@ -637,10 +622,7 @@ def _hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere:
 
 
 def _as_begun(folder: Path, settings: Settings) -> Settings:
-    """Return the settings with the model and the tokens of examples that a batch was begun with.
-
-    A flag goes before the model, and tokens that are set before the tokens: only a default may have changed.
-    """
+    """Return the settings with the model and the tokens of examples that a batch was begun with, unless set."""
     with read_batch(folder) as reader:
         facts = dict(reader.query("SELECT name, value FROM facts"))
     changes: dict[str, Any] = {} if settings.is_flag("model") or "model" not in facts else {"model": facts["model"]}
