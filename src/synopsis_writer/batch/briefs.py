@@ -60,8 +60,9 @@ class _Cells(Brief, frozen=True):
 def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
     """Yield the briefs of a `.csv`, `.jsonl`, `.ndjson`, `.yaml`, `.yml` or `.parquet` file, one by one.
 
-    A row without an id gets `id_of`. Raises InputError while it is read: BriefError for a wrong column, brief or
-    id, FileError for the file, SettingsError where it is Parquet and pyarrow is not installed.
+    A form is one of `house`, or of the built-in house; a row without an id gets `id_of`. Raises InputError while
+    it is read: BriefError for a wrong column, brief or id, FileError for the file, SettingsError where it is
+    Parquet and pyarrow is not installed.
     """
     places: dict[bytes, int] = {}
     for place, (where, cells) in enumerate(read_table(path), 1):

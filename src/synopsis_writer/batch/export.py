@@ -49,7 +49,10 @@ def release_row(path: Path, by: str, writer: Writer, waivers: Mapping[str, str])
 
 
 def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
-    """Write `<folder>/<show-slug>/<id-slug>.md` a row, all or none into an empty folder; return their number."""
+    """Write each row to `<folder>/<show-slug>/<id-slug>.md` in a new or empty folder; return their number.
+
+    The folder appears when it is whole. Raises FileError if it cannot be written, or holds anything.
+    """
     count = 0
     try:
         target = folder.resolve()

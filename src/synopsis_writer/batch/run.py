@@ -103,9 +103,10 @@ async def run_batch(
     engine: Engine | None = None,
     stop: Stop | None = None,
 ) -> Counts:
-    """Make the pending rows; `begun` is given the progress before that, `made` and `unsaved` as `RowSaver`'s.
+    """Make the pending rows, in this process unless an `engine` does; return the counts at the end.
 
-    Raises InputError, and ModelError where the work cannot go on; what was made is saved.
+    `begun` is called with the progress before anything is made; `made` and `unsaved` are `RowSaver`'s. Raises
+    InputError, and ModelError where the work cannot go on; what was made is saved.
     """
     stop = stop or Stop()
     pace: dict[str, Any] = {"rpm": order.rpm, "tpm": order.tpm, "calls": order.concurrency}
@@ -288,7 +289,10 @@ class RowSaver:
     records: bool = False  # whether rows are still to be recorded in the run log
 
     def save(self, row: BatchRow, result: RowResult) -> Attempt | None:
-        """Save what became of a row, and queue it where it has attempts left; return the answer to repair then."""
+        """Save a row's result; queue it for repair while it has attempts left, and return the answer to repair then.
+
+        Rows in flight do not see each other: of two similar texts, the one saved first stays.
+        """
         previous = None
         try:
             with self.store.transaction():

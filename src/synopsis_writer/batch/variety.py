@@ -58,7 +58,7 @@ class Features:
 
 
 class Variety:
-    """The accepted texts of a batch in its database, by what no other row may have; FileError where it is damaged."""
+    """The accepted texts of a batch, by what no other row may have; methods raise FileError for the database."""
 
     def __init__(
         self, database: sqlite3.Connection, read: Callable[[str], str], disabled: Collection[str] = ()
@@ -233,7 +233,11 @@ class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], _List]]]):
 
 
 class Arc:
-    """Passes on to the later rows of a show what was established: facts always, and the newest accepted loglines."""
+    """Passes what the rows of a show have established on to its later rows.
+
+    Facts are always passed on, title and logline once the text is accepted. Where that is too much for a brief, the
+    loglines of the earliest rows are left out.
+    """
 
     def __init__(self, path: Path, store: BatchStore, writer: Writer) -> None:
         self._facts = read_fields(path, _ArcFile, BriefError).root

@@ -109,7 +109,10 @@ class RayEngine:
 
 
 def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) -> int:
-    """Return how many workers make rows: no more than there are CPUs, and `calls` that the budget is sure to allow."""
+    """Return how many workers make rows: one for eight rows, and one a node, where there are CPUs.
+
+    Each gets at least ten requests of a rate limit, and one of the `calls` that the budget is sure to allow.
+    """
     most = order.workers or max(nodes, math.ceil(order.concurrency / _ROWS_A_WORKER))
     by_rpm = order.rpm // _REQUESTS_A_WORKER if order.rpm else most
     return max(1, min(most, order.concurrency, cpus, by_rpm, most if calls is None else calls))

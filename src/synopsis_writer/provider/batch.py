@@ -76,9 +76,9 @@ async def submit_batch(
     to_folder: Path | None = None,
     limits: api.ProviderLimits = api.LIMITS,
 ) -> Counts:
-    """Send what is pending or to be repaired to the provider, or write it `to_folder` for somebody else to run.
+    """Send pending rows, and those to be repaired, to the provider, or write them `to_folder` for somebody else to run.
 
-    Raises InputError, and ModelError where that fails, or the budget is spent; what was sent before is out.
+    Raises InputError, and ModelError where the provider refuses them or the budget is spent; earlier rows are sent.
     """
     resolved = _hosted(settings, environment, is_elsewhere=to_folder is not None)
     facts = run.facts_of(order, settings, resolved) | _examples_fact(settings)
@@ -109,7 +109,8 @@ async def fetch_batch(
 ) -> Counts:
     """Take in what came back, and send what is to be repaired; the callbacks are those of `run_batch`.
 
-    Raises InputError, and, after all else was seen to, ModelError where that fails, or the budget is spent.
+    Raises InputError, and ModelError where the provider failed for good at a shard, or the budget is spent: then
+    all other shards were seen to, and the same call again goes on.
     """
     stop = stop or run.Stop()
     settings = _as_begun(fetch.out, settings)
@@ -141,9 +142,11 @@ async def cancel_batch(
     forget: Collection[int] = (),
     limits: api.ProviderLimits = api.LIMITS,
 ) -> None:
-    """Ask for the end of all open batches, and release what was not sent; with `forget` only these shards, at once.
+    """Ask the provider to end all open batches, and release shards that were never sent or that somebody else runs.
 
-    Raises InputError, and ModelError where the provider failed for good, after all other shards were seen to.
+    With `forget`, the shards of these numbers are released at once, and no others: what the provider still makes of
+    them is paid and lost. Raises InputError, and ModelError where the provider failed for good, after all other
+    shards were seen to.
     """
     settings = _as_begun(out, settings)
     with BatchStore(out, {}) as store:
