@@ -31,15 +31,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where the public names live. They are imported when they are first used: the command's --help needs none.
+# Where the public names live, if not in `errors`; imported when first used: the command's --help needs none.
 _HOMES = {
     name: module
     for module, names in {
         "brief": "Brief make_brief",
         "document": "Document read_document",
-        "errors": "BriefError BudgetSpentError ConnectionFailedError EngineError ExampleError FileError "
-        "GateRefusedError InputError ModelError ReplayError RequestRefusedError SettingsError SynopsisError "
-        "TemplateError UnavailableError",
         "examples": "Example Pool load_example load_pool",
         "formats.sheets": "export",
         "gate.finding": "Finding",
@@ -77,10 +74,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'synopsis_writer' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"synopsis_writer.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"synopsis_writer.{_HOMES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

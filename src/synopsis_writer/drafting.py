@@ -73,8 +73,7 @@ class ModelAuthor:
                 return  # the server gives no longer answers: the repair asks for a shorter one
             if answer.is_spent_on_thinking:
                 self._max_tokens = max(self._max_tokens, min(limits.max_tokens * _LONGER, usual * _LONGEST))
-            is_longer = limits is not asked
-            yield Attempt(number, answer, messages, limits.sample, is_longer=is_longer, max_tokens=usual)
+            yield Attempt(number, answer, messages, limits.sample, is_longer=limits is not asked, max_tokens=usual)
             if not answer.is_truncated:
                 return
 
@@ -105,9 +104,8 @@ class ModelAuthor:
         texts, count = parse_parts(answer.content, names), len(names)
         texts = texts or {names[0]: answer.text}  # whatever it is, it was paid
         costs = answer.cost.shares(count) if answer.cost is not None else [None] * count
-        parts = {}
+        parts, seconds = {}, answer.seconds / count
         for name, usage, cost in zip(names, answer.usage.shares(count), costs, strict=True):
-            seconds = answer.seconds / count
             part = replace(answer, text=texts.get(name, ""), usage=usage, cost=cost, seconds=seconds)
             parts[name] = Attempt(1, part, messages, limits.sample, max_tokens=limits.max_tokens)
         return parts
@@ -146,8 +144,8 @@ async def write(
     for number in range(begun + 1, attempts + 1):
         round_ = (number, attempts)
         _log.info("attempt %d of %d: asking %s", *round_, author.name)
-        before = begun + len(made)
-        drafts = (draft(number, before + index) for index in range(best_of if number == 1 else 1))
+        first = begun + len(made)
+        drafts = (draft(number, first + index) for index in range(best_of if number == 1 else 1))
         ends = await asyncio.gather(*drafts, return_exceptions=True)
         errors = _errors(ends, recorder)
         if not made:

@@ -36,7 +36,6 @@ OnAttempt = Callable[[Attempt, Brief], object] | None
 Maker = Literal["model", "person"]
 BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
-_VERSIONS = "SELECT * FROM versions"
 _LONG_DIFF = 400_000_000  # pairs of words, a bit of memory each; longer texts are compared whole
 # A paragraph for each version of the file, in order; one that was released never changes.
 _MIGRATIONS = files("synopsis_writer").joinpath("log.sql").read_text(encoding="utf-8").split("\n\n")
@@ -172,13 +171,12 @@ class RunLog:
             FROM runs WHERE house = ? AND outcome = 'done' AND command IN ('write', 'batch')
             ORDER BY created DESC, rowid DESC LIMIT ?
         """
-        found = []
+        texts = []
         for row in self._rows(query, (house, LAST_TEXTS)):
             with contextlib.suppress(ValueError):
-                brief = Brief.model_validate_json(row["brief"])
-                synopsis = parse(Answer(row["answer"] or "").content, Synopsis).value
-                found += [(brief, synopsis)] if synopsis is not None else []
-        return found
+                if synopsis := parse(Answer(row["answer"] or "").content, Synopsis).value:
+                    texts.append((Brief.model_validate_json(row["brief"]), synopsis))
+        return texts
 
     def ids(
         self, most: int = -1, *, before: datetime | None = None, running_since: datetime | None = None
@@ -189,9 +187,8 @@ class RunLog:
             AND (:since IS NULL OR outcome = 'running' AND julianday(created) > julianday(:since))
             ORDER BY created DESC, rowid DESC LIMIT :most
         """
-        times = {"before": before, "since": running_since}
-        values = {name: time and time.isoformat() for name, time in times.items()}
-        return [str(row["id"]) for row in self._rows(query, {**values, "most": most})]
+        times = {"before": before and before.isoformat(), "since": running_since and running_since.isoformat()}
+        return [str(row["id"]) for row in self._rows(query, {**times, "most": most})]
 
     def search(self, text: str, most: int = -1) -> list[str]:
         """Return the ids of the newest runs in whose briefs, answers and errors all words of `text` stand."""
@@ -229,12 +226,18 @@ class RunLog:
 
     def versions(self, text: str) -> list[Version]:
         """Return all versions of a text, in order; raises FileError."""
-        return [_version(row) for row in self._rows(f"{_VERSIONS} WHERE text = ? ORDER BY number", (text,))]
+        return self._versions("WHERE text = ? ORDER BY number", text)
 
     def last_at(self, path: Path) -> Version | None:
         """Return the newest version that was saved at a path; None for none; raises FileError."""
-        rows = self._rows(f"{_VERSIONS} WHERE path = ? ORDER BY rowid DESC LIMIT 1", (_path(path),))
-        return _version(rows[0]) if rows else None
+        return next(iter(self._versions("WHERE path = ? ORDER BY rowid DESC LIMIT 1", _path(path))), None)
+
+    def _versions(self, which: str, value: str) -> list[Version]:
+        versions = []
+        for row in self._rows(f"SELECT * FROM versions {which}", (value,)):  # noqa: S608 - our own text
+            with _reading(f"version {row['number']} of {row['path']}", str(row["run"])):
+                versions.append(_VERSION.validate_python(row))
+        return versions
 
     def versions_of(self, document: Document) -> list[Version]:
         """Return the versions that led to a document, its own last; none where the log does not know it."""
@@ -256,9 +259,8 @@ class RunLog:
         """
         named = {"run": run if isinstance(run, str) else None, "hash": digest, "path": path}
         if not (rows := self._rows(query, named)):
-            model = document.meta.get("model")
-            maker: Maker = "model" if model else "person"
-            return self.add_version(document, maker, model=model and str(model)) if begin else None
+            model = str(document.meta.get("model") or "") or None
+            return self.add_version(document, "model" if model else "person", model=model) if begin else None
         versions = self.versions(rows[0]["text"])
         if same := [version for version in versions if version.hash == digest]:
             if begin and same[-1].content is None:  # it was removed, and is needed again
@@ -362,11 +364,6 @@ def _run(row: Mapping[str, Any]) -> Run:
         return _RUN.validate_python({**row, "attempts": row["rounds"]})
 
 
-def _version(row: Mapping[str, Any]) -> Version:
-    with _reading(f"version {row['number']} of {row['path']}", str(row["run"])):
-        return _VERSION.validate_python(row)
-
-
 def _path(path: Path) -> str:
     return clean_name(str(path.absolute()), _LONGEST_PATH)
 
@@ -420,16 +417,13 @@ class Recording:
 
         with contextlib.suppress(ValueError):  # dropped amid the work, by another task
             RUN.reset(self._outer)
-        if error is None:
-            return
         if isinstance(error, KeyboardInterrupt | CancelledError):
             self.end("interrupted")
-            is_listed = self._log is not None and self._log.is_in_file and self.run.command != BATCH
-            if self.attempts and is_listed:
+            if self.attempts and self._log is not None and self._log.is_in_file and self.run.command != BATCH:
                 _log.info("what was answered so far is kept: synopsis log show %s", self.run.id)
-        else:
-            outcome: Outcome = "refused" if isinstance(error, errors.GateRefusedError) else "failed"
-            self.end(outcome, errors.message_of(error))
+        elif error is not None:
+            is_refused = isinstance(error, errors.GateRefusedError)
+            self.end("refused" if is_refused else "failed", errors.message_of(error))
         if isinstance(error, errors.ModelError):
             self.failed(error)
         if isinstance(error, errors.SynopsisError) and self._log is not None:
@@ -465,10 +459,9 @@ class Recording:
         self._try(lambda log: log.end(self.run.id, outcome, error))
 
     def _try(self, write: Callable[[RunLog], None]) -> None:
-        if self._log is None:
-            return
         try:
-            write(self._log)
+            if self._log is not None:
+                write(self._log)
         except Exception as error:  # noqa: BLE001 - a log never costs a text
             self._log = None
             _log.warning("%s", errors.message_of(error))
@@ -481,9 +474,8 @@ class Replay:
         self.name, self._id = run.model, run.id
         self.is_reviewed = any(attempt.is_review for attempt in attempts)
         self._left: dict[tuple[str, int], list[Answer]] = {}  # by what was asked, and which sample
-        for attempt in attempts:
-            asked = messages_hash(attempt.messages), attempt.sample
-            self._left.setdefault(asked, []).append(attempt.answer)
+        for each in attempts:
+            self._left.setdefault((messages_hash(each.messages), each.sample), []).append(each.answer)
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:  # noqa: ARG002 - the log knows what was answered
         """Give the next answer to these messages; raises ReplayError where they were never asked then."""
@@ -510,16 +502,13 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
     def key(draft: Attempt, index: int) -> object:  # a demo draft has only its index
         return (draft.messages, draft.sample, draft.is_longer) if draft.messages else index
 
-    def verdict(attempt: Attempt) -> str:
-        return f"refused ({' '.join(attempt.problems)})" if attempt.problems else "accepted"
-
     drafts = {key(draft, index): draft for index, draft in enumerate(now)}
-    pairs = [(old, drafts.get(key(old, index), old)) for index, old in enumerate(then)]
-    changes = [
-        f"Attempt {number}: {verdict(old)} then, {verdict(new)} now."
-        for number, (old, new) in enumerate(pairs, start=1)
-        if old.problems != new.problems
-    ]
+    changes = []
+    for index, old in enumerate(then):
+        problems = old.problems, drafts.get(key(old, index), old).problems
+        if problems[0] != problems[1]:
+            verdicts = [f"refused ({' '.join(each)})" if each else "accepted" for each in problems]
+            changes.append(f"Attempt {index + 1}: {verdicts[0]} then, {verdicts[1]} now.")
     if len(then) != len(now):
         changes.append(f"The log holds {len(then)} attempts, the replay came to {len(now)}.")
     return changes
@@ -536,10 +525,8 @@ def word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
     for match in Indel.opcodes(before, after).as_matching_blocks():
         deleted, inserted = "".join(before[start : match.a]), "".join(after[new_start : match.b])
         blank = deleted[: len(deleted) - len(deleted.lstrip())]
-        if blank and inserted.startswith(blank):
-            yield "=", blank
-            deleted, inserted = deleted.removeprefix(blank), inserted.removeprefix(blank)
-        yield from (each for each in (("-", deleted), ("+", inserted)) if each[1])
+        blank = blank if inserted.startswith(blank) else ""
         start, new_start = match.a + match.size, match.b + match.size
-        if match.size:
-            yield "=", "".join(before[match.a : start])
+        changed = ("-", deleted.removeprefix(blank)), ("+", inserted.removeprefix(blank))
+        runs = (("=", blank), *changed, ("=", "".join(before[match.a : start])))
+        yield from (run for run in runs if run[1])

@@ -74,14 +74,12 @@ def release_document(
         versions = opened.log.versions_of(document)
     used = {finding.check for finding in findings if finding.waived}
     listed = [each.model_dump(mode="json") for each in waived]
-    shares = _shares(versions, document)
     now = datetime.now(UTC).replace(microsecond=0).isoformat()
-    model, prompt = document.meta.get("model"), document.meta.get("prompt")
-    record: dict[str, Any] = {"by": clean_name(by), "at": now, "model": model, "prompt": prompt}
-    record |= {"model_share": shares and shares[0], "person_share": shares and shares[1]}
-    used_waivers = [each for each in listed if each["check"] in used]
-    record |= {"waived": used_waivers, "text_sha256": document.text_hash}
-    meta = {**document.meta, **({"waived": listed} if listed else {})}
+    record = {"by": clean_name(by), "at": now, **{name: document.meta.get(name) for name in ("model", "prompt")}}
+    record |= zip(("model_share", "person_share"), _shares(versions, document) or (None, None), strict=True)
+    record["waived"] = [each for each in listed if each["check"] in used]
+    record["text_sha256"] = document.text_hash
+    meta = document.meta | ({"waived": listed} if listed else {})
     meta.pop("release", None)
     released = replace(document, meta={**meta, "release": record})
     save(released)

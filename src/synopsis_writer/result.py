@@ -96,19 +96,17 @@ class Attempt:
     @property
     def demo_label(self) -> str | None:
         """The honest label of a demo draft; None for a text that the model wrote itself."""
-        by_model = self.answer.words_by_model
-        if by_model is None or self.synopsis is None:
+        if (by_model := self.answer.words_by_model) is None or self.synopsis is None:
             return None
         words = len(self.synopsis.text.split())
         return f"demo draft: {by_model} of {words} words by the model, the rest from a scaffold"
 
     def as_data(self) -> dict[str, Any]:
         """Return the attempt as `--json` prints it."""
-        given = _given(fixed=dict(self.fixed), review=self.is_review)
-        verdict = {"number": self.number, "passed": self.passed, "finish": self.answer.finish}
-        found: dict[str, Any] = {"problems": list(self.problems), "answer": self.answer.text}
-        found["findings"] = [finding.as_data() for finding in self.findings]
-        return {**verdict, **found, **given, **answer_data(self.answer)}
+        data: dict[str, Any] = {"number": self.number, "passed": self.passed, "finish": self.answer.finish}
+        data |= {"problems": list(self.problems), "answer": self.answer.text}
+        data["findings"] = [finding.as_data() for finding in self.findings]
+        return {**data, **_given(fixed=dict(self.fixed), review=self.is_review), **answer_data(self.answer)}
 
 
 def _given(**fields: Any) -> dict[str, Any]:

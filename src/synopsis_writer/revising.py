@@ -38,7 +38,6 @@ from synopsis_writer.synopsis import Character, Logline, Paragraph, Paragraphs, 
 from synopsis_writer.usage import NO_COST, Usage
 
 _log = logging.getLogger(__name__)
-MOST_VARIANTS = 5
 _MOST_PARAGRAPHS, _LONGEST_PARAGRAPH = 40, 4000  # of a text that is revised; as of a synopsis
 _REPLACED = frozenset({".md", ".markdown", ".json"})  # what this program writes; anything else stays as it is
 _OUTDATED = frozenset({"draft", "release", "variant"})  # fields that are not true of the next version
@@ -63,7 +62,7 @@ class Wish(BaseModel):
     paragraphs: _Numbers = ()  # to write anew; empty: all
     keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()  # words that must stay as they are
     only: Literal["title", "logline"] | None = None  # the only part to write anew
-    variants: Annotated[int, Field(ge=1, le=MOST_VARIANTS)] = 1  # how many versions, which must differ
+    variants: Annotated[int, Field(ge=1, le=5)] = 1  # how many versions, which must differ
 
     @model_validator(mode="after")
     def _check(self) -> "Wish":
@@ -93,8 +92,7 @@ def changed_brief(source: Source, **given: Any) -> Brief:
     stored = read_brief(source.document).as_data() if "brief" in source.document.meta else {}
     given = {name: value for name, value in given.items() if value}
     # Another form, or a length in the other unit, takes the place of the length that was asked for before.
-    is_another = given.get("form", stored.get("form")) != stored.get("form")
-    if is_another or {"words", "character_count"} & set(given):
+    if given.get("form", stored.get("form")) != stored.get("form") or {"words", "character_count"} & set(given):
         stored |= {"words": None, "character_count": None}
     fields = {**source.fields, **stored, **given}
     for name in ("show", "theme"):
@@ -156,8 +154,7 @@ class Reviser(Judge):
         what, wanted = self._wish.shape.__name__.lower(), len(self._wish.paragraphs) or self._wish.variants
         entries = getattr(answer, what, None)
         if isinstance(entries, tuple) and len(entries) != wanted:
-            miscounted = f"structure: {what} has {len(entries)} entries: give {wanted}"
-            return replace(attempt, problem=miscounted)
+            return replace(attempt, problem=f"structure: {what} has {len(entries)} entries: give {wanted}")
         is_whole = self._wish.shape in {Synopsis, Variants}
         parts = [await self.examine(text, attempt, is_whole=is_whole) for text in self._texts(answer)]
         if self._wish.variants == 1:
@@ -166,8 +163,8 @@ class Reviser(Judge):
         for index, finding in enumerate(alike):
             findings = (*parts[index].findings, worded(finding, None, self._lang))
             parts[index] = replace(parts[index], findings=findings)
-        numbered = [(number, each) for number, part in enumerate(parts, start=1) for each in part.findings]
-        whole = tuple(self._of_variant(*each) for each in numbered)
+        numbered = enumerate(parts, start=1)
+        whole = tuple(self._of_variant(number, each) for number, part in numbered for each in part.findings)
         return replace(parts[0], findings=whole, variants=tuple(parts))
 
     async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
@@ -180,18 +177,13 @@ class Reviser(Judge):
         return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
     def _texts(self, answer: BaseModel) -> list[Synopsis]:
-        match answer:
-            case Synopsis():
-                return [answer]
-            case Variants():
-                return list(answer.variants)
-            case Paragraphs():
-                new = dict(zip(self._wish.paragraphs, answer.paragraphs, strict=True))
-                old = enumerate(self._base.paragraphs, start=1)
-                parts = tuple(new.get(number, paragraph) for number, paragraph in old)
-                return [self._base.model_copy(update={"paragraphs": parts})]
-            case _:
-                return [self._base.model_copy(update=answer.model_dump())]
+        if isinstance(answer, Synopsis | Variants):
+            return list(answer.variants) if isinstance(answer, Variants) else [answer]
+        update = answer.model_dump()
+        if isinstance(answer, Paragraphs):
+            new, old = dict(zip(self._wish.paragraphs, answer.paragraphs, strict=True)), self._base.paragraphs
+            update = {"paragraphs": tuple(new.get(number, part) for number, part in enumerate(old, start=1))}
+        return [self._base.model_copy(update=update)]
 
     def _by_wish(self, text: Synopsis) -> list[Finding]:
         """Return what only the wish asks for: something has changed, and some words have not."""
@@ -204,18 +196,15 @@ class Reviser(Judge):
         if self._wish.keep:
             whole = _in_one_line(text.title, text.logline, text.text)
             lost = [words for words in self._wish.keep if words not in whole]
-            problem = say("keep", words=lost) if lost else None
-            found.append(judged("keep", len(lost), say("limit keep"), problem))
+            found.append(judged("keep", len(lost), say("limit keep"), say("keep", words=lost) if lost else None))
         return found
 
 
 def _is_like(one: str, other: str) -> bool:
     """Whether a sentence is too like another: the same first words, or too many shared ones."""
     mine, theirs = lower_words(one), lower_words(other)
-    if mine[:_FIRST_WORDS] == theirs[:_FIRST_WORDS]:
-        return True
     own, others = _stems(mine), _stems(theirs)
-    return len(own & others) > ALIKE * len(own | others)
+    return mine[:_FIRST_WORDS] == theirs[:_FIRST_WORDS] or len(own & others) > ALIKE * len(own | others)
 
 
 def _stems(words: Sequence[str], least: int = 1) -> set[str]:
@@ -445,9 +434,7 @@ class Reviewer:
             async for draft in author.drafts(number, 0, None):
                 asked = replace(draft, is_review=True)
                 recording.answered(asked)
-                finding = self._finding(asked, page)
-                finding = replace(finding, level=level) if finding.value != _UNREAD else finding
-                answers.append(replace(asked, problem="", findings=(finding,)))
+                answers.append(replace(asked, problem="", findings=(self._finding(asked, page, level),)))
                 recording.judged(asked, answers[-1])
         except ModelError as error:
             recording.failed(error)
@@ -457,20 +444,19 @@ class Reviewer:
             _log.warning("review: %s", finding.sentence)
         return answers
 
-    def _finding(self, asked: Attempt, page: Page) -> Finding:
+    def _finding(self, asked: Attempt, page: Page, level: Level) -> Finding:
         review, problem = read_answer(asked, Review)
         if review is None or (problem := unread(review, page)):
             return self._unread(f"the answer is no review: {problem}")
         counted, dropped = faults(review, page)
         for reason in dropped:
             _log.info("review: a remark is dropped: %s", reason)
-        if not counted:
-            return worded(judged(REVIEW, 0, _LIMIT), None, self.settings.lang)
         remarks = "; ".join(str(remark) for remark, _ in counted)
         spans = [span for _, marked in counted for span in marked]
-        finding = judged(REVIEW, len(counted), _LIMIT, say("review", remarks=remarks), spans)
+        fault = say("review", remarks=remarks) if counted else None
+        finding = worded(judged(REVIEW, len(counted), _LIMIT, fault, spans, level=level), None, self.settings.lang)
         repair = f"Anmerkungen der Schlussredaktion; ändere nur, was sie betreffen: {remarks}."
-        return replace(worded(finding, None, self.settings.lang), repair=repair)
+        return replace(finding, repair=repair) if counted else finding
 
     def _unread(self, reason: object) -> Finding:
         problem = say("not reviewed", reason=clean_name(str(reason), _LONGEST))

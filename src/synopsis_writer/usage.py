@@ -87,8 +87,7 @@ def format_cost(cost: Cost | None) -> str:
     """Return a cost for people: `0.0123 USD`, `unpriced`, or `no cost`."""
     if cost is None or not cost.currency:
         return "unpriced" if cost is None else "no cost"
-    if not cost.amount:
-        return f"0 {cost.currency}"
-    if cost.amount < Decimal("0.0001"):
+    if cost.amount and cost.amount < Decimal("0.0001"):
         return f"less than 0.0001 {cost.currency}"
-    return f"{cost.amount:.{2 if cost.amount >= 1 else 4}f} {cost.currency}"
+    amount = f"{cost.amount:.{2 if cost.amount >= 1 else 4}f}" if cost.amount else "0"
+    return f"{amount} {cost.currency}"

@@ -78,11 +78,10 @@ class Report:
 
     def as_data(self) -> dict[str, Any]:
         """Return the report as JSON holds it."""
-        form = {"form": self.form, "form_guessed": self.guessed}
-        fixed = {"fixed": dict(self.fixed)} if self.fixed else {}
-        review = {"review": bill_data(self.reviews)} if self.reviews else {}
-        findings = [finding.as_data() for finding in self.findings]
-        return {"file": self.source, "passed": self.passed, **form, **fixed, **review, "findings": findings}
+        data = {"file": self.source, "passed": self.passed, "form": self.form, "form_guessed": self.guessed}
+        data |= {"fixed": dict(self.fixed)} if self.fixed else {}
+        data |= {"review": bill_data(self.reviews)} if self.reviews else {}
+        return data | {"findings": [finding.as_data() for finding in self.findings]}
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,7 @@ class Workspace:
         itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
         strangers = () if name == UNKNOWN else subject.strangers
         subject = replace(subject, exclude_source=itself, strangers=strangers, characters=people)
-        guessed = "form" not in given and not is_stored
-        if guessed:
+        if guessed := "form" not in given and not is_stored:
             candidates = [self.gate.as_form(subject, name) for name in self.house.forms]
             subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
         findings = waive(self.gate.judge(subject), subject.text.raw, waivers_of(document))
@@ -231,6 +229,5 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
             findings = gate.examine(example.synopsis, brief, show, exclude_source=example.id)
             problems += [f"{path}: {finding.check}: {finding.sentence}" for finding in failures(findings)]
         else:
-            known = ", ".join(house.forms)
-            problems.append(f"{path}: the house has no form '{brief.form}': it has {known}")
+            problems.append(f"{path}: the house has no form '{brief.form}': it has {', '.join(house.forms)}")
     return len(found), problems

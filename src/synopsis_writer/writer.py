@@ -127,9 +127,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         self.finders: list[Find] = []  # find in each text what the gate does not look for
         self.is_varied = command in {"write", BATCH}  # a prompt says what of the last texts not to repeat
         self._last_texts: deque[tuple[Brief, Synopsis]] | None = None  # the newest first
-        self._client, self._command = client, command
+        self._client, self._command, self._log = client, command, log
         self._pace: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "calls": calls}
-        self._log = log
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._thread = _new_thread()
         self._runner: asyncio.Runner | None = None
@@ -239,9 +238,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         avoid = None if self._is_demo else await self._in_thread(partial(self.avoid, brief))
         limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
         async with contextlib.AsyncExitStack() as stack:
-            author: Author
             if self._is_demo:
-                author = self._demo_author(brief, show, outline, seed, limits.sample)
+                author: Author = self._demo_author(brief, show, outline, seed, limits.sample)
             else:
                 client = await stack.enter_async_context(self._connected(on_text))
                 render = partial(self.prompt, brief, outline, exclude=exclude, avoid=avoid)
@@ -277,15 +275,13 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         if is_wanted and client is None:
             _log.info("a demo draft is not reviewed")
         asked: Any = {"previous": previous, "attempts": run.attempts, "best_of": run.best_of}
-        async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(recording)
-            reviewer = None
-            if is_wanted and is_reviewed and client is not None:
-                reviewer = await stack.enter_async_context(self._reviewer(client))
-            result = await drafting.write(author, judge, recording, **asked)
-            if reviewer is not None:
-                result = await reviewer.finish(result, author, judge, recording)
-            recording.end(result.outcome, str(result.error) if result.error else None)
+        is_reviewed = is_reviewed and is_wanted and client is not None
+        with recording:
+            async with self._reviewer(client) if is_reviewed else contextlib.nullcontext() as reviewer:
+                result = await drafting.write(author, judge, recording, **asked)
+                if reviewer is not None:
+                    result = await reviewer.finish(result, author, judge, recording)
+                recording.end(result.outcome, str(result.error) if result.error else None)
         return replace(result, prompt=prompt, run=recording.id, created=run.created)
 
     async def outline(
@@ -316,8 +312,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
         # What is a text's own, and not of the other lengths of its story.
         own = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
-        told = {name: self.resolve(brief.model_copy(update={"form": name, **own})) for name in names}
-        longest = told[max(names, key=lambda name: house.form(name).most_words)][0]
+        briefs = {name: self.resolve(brief.model_copy(update={"form": name, **own})) for name in names}
+        longest = briefs[max(names, key=lambda name: house.form(name).most_words)][0]
         async with self._connected() as client:
             asked = brief if brief.form in house.forms else longest
             base = await self._in_thread(partial(self.prompt, asked))
@@ -333,7 +329,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             async def tell(name: str) -> Result:
                 author = ModelAuthor(client, prompts, prompts.lengths(base, story, [name]), limits)
                 author.part = parts.get(name)
-                brief, show = told[name]
+                brief, show = briefs[name]
                 recording = self._recording("lengths", brief, author, on_attempt)
                 try:
                     result = await self._write(recording, author, self._judge(brief, show, story=story))
@@ -575,11 +571,10 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                 in_place = self._touch(old.path) is not None
             if is_one and folder is None and not in_place:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
-            variant = {} if is_one else {"variant": index + 1}
-            name = "" if is_one else f"{old.path.stem} variant {index + 1}"
-            path = revising.save_version(revised.version(index), in_place=in_place, folder=folder, name=name)
-            paths[index] = path
+            new, name = revised.version(index), "" if is_one else f"{old.path.stem} variant {index + 1}"
+            path = paths[index] = revising.save_version(new, in_place=in_place, folder=folder, name=name)
             if parent is not None:
+                variant = {} if is_one else {"variant": index + 1}
                 self._record_saved(result, path, parent, {**revised.request, **variant})
         return paths
 
@@ -622,17 +617,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     @cached_property
     def log(self) -> RunLog:
         """The run log; one in memory where none is to be kept, or where its file cannot be used."""
-        if isinstance(self._log, RunLog):
-            return self._log
         try:
-            return RunLog(self.settings.log if self._log else None)
+            return self._log if isinstance(self._log, RunLog) else RunLog(self.settings.log if self._log else None)
         except errors.FileError as error:
             _log.error("%s; this run is not logged", error)
             return RunLog(None)
 
     async def __aenter__(self) -> Self:
-        connection = self._connections.setdefault(asyncio.get_running_loop(), _Connection(0))
-        connection.entries += 1
+        self._connections.setdefault(asyncio.get_running_loop(), _Connection(0)).entries += 1
         return self
 
     async def __aexit__(self, *error: object) -> None:
