@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,28 @@ def test_a_repair_leads_to_a_saved_text(terminal: Terminal, tmp_path: Path) -> N
     assert data["text"] == GOOD.synopsis.text
     assert Path(tmp_path, data["path"]).exists()
     assert "hook" in server.requests[2].body["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "write --show S --theme T --out=",
+        "eval run --out= --model m",
+        "eval run --out runs/a --prompt=",
+        "batch run briefs.csv --out=",
+        "house show --house=",
+        "check ''",
+        "batch status ''",
+        "prompts copy ''",
+    ],
+)
+def test_an_empty_path_is_refused_and_not_taken_for_this_folder(
+    terminal: Terminal, tmp_path: Path, arguments: str
+) -> None:
+    run = terminal(*shlex.split(arguments))
+    assert run.code == 2
+    assert "is empty: name a file or folder" in run.err
+    assert saved(tmp_path) == []
 
 
 def test_a_refused_text_is_saved_only_where_it_was_asked_for(terminal: Terminal, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from synopsis_writer.show import CastMember, Show, foreign_cast
 
 GRAMMAR = ("tense", "spelling", "agreement", "cast")
 GOOD = Path(__file__).parent / "corpus" / "good"
+DATA = Path(lexicon.__file__).parent / "data"
 SHOW = Show(
     name="In aller Freundschaft",
     place="die Sachsenklinik in Leipzig",
@@ -267,6 +268,13 @@ def test_agrees(determiner: str, noun: str, expected: bool) -> None:
 )
 def test_parse_name(full: str, expected: Name) -> None:
     assert parse_name(full) == expected
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in DATA.glob("*.txt")))
+def test_comments_in_lists_of_words_are_no_words(name: str) -> None:
+    lines = [line for lines in lexicon.word_lists(name).values() for line in lines]
+    assert lines
+    assert not any(line.startswith("#") for line in lines)
 
 
 def test_occupations_know_women_and_compounds() -> None:

@@ -276,7 +276,7 @@ def _verify(path: Path) -> Output:
 
 def export(
     *,
-    files: list[Path] = argument("Saved synopses, folders, or a batch's folder.", "FILE"),
+    files: list[Path] = argument("Saved synopses, folders, or a batch's folder.", "FILE..."),
     file_format: Literal["docx", "html", "xmltv", "jsonld", "csv", "json", "txt"] = options.FORMAT,
     output: Path = option("The file to write; - is stdout.", "FILE", "-o", default=_STDOUT),
     channel: str | None = option("XMLTV: the channel's id.", "ID"),

@@ -367,7 +367,7 @@ def review_check(
     *,
     half: Literal["tuning", "held-out", "both"] = option("Which half of the texts.", default="both"),
     review_model: str | None = option(
-        "A model to measure; without one only the check of code is.", "MODEL", callback=_name
+        "A model to measure; without one, only the code's own check.", "MODEL", callback=_name
     ),
     house: Path | None = options.HOUSE,
     flags: _MeasureFlags,

@@ -73,7 +73,7 @@ def learn(
     """Learn a house from a folder of your texts, write it, and prove it on them.
 
     Show, form and theme come from the flags, a CSV's columns, the front matter, or the folders' names. Texts
-    without a form are parted by length; a missing theme is the first sentence, or with --ask the model's.
+    without a form are grouped by length; a missing theme is the first sentence, or with --ask the model's.
     """
     settings = options.settings_from(model, limits)
     learning.check_target(out, force=force)
@@ -117,7 +117,7 @@ def _with_themes(texts: "Sequence[own_texts.OwnText]", settings: "config.Setting
 
 @app.command("check")
 def check(house: Path | None = options.HOUSE) -> Output:
-    """Repeat a house's proof, after an edit say: how its gate judges its own texts, and damaged ones.
+    """Prove a house again, for instance after an edit: how its gate judges its own texts, and damaged ones.
 
     Exits 1 if a check at level error refuses more than one in twenty of its own texts.
     """
@@ -245,10 +245,10 @@ def check_examples(
 @examples_app.command("add")
 def add_example(
     *,
-    files: list[Path] = argument("Your synopses: .md, .txt, .docx, .html, .csv, folders.", "FILE"),
+    files: list[Path] = argument("Your synopses: .md, .txt, .docx, .html, .csv, folders.", "FILE..."),
     show: str | None = options.SHOW,
     theme: str | None = options.THEME,
-    form: str | None = option("A form of the house.", "NAME", autocompletion=options.complete_form),
+    form: str | None = options.FORM,
     title: str | None = option("Its title.  [default: its heading]", "TEXT"),
     logline: str | None = option("Its story in a sentence.  [default: theme]", "TEXT"),
     character: list[str] | None = option("'Name: Rolle' of a person in it; repeatable.", "NAME"),
@@ -287,7 +287,7 @@ def add_example(
 
 @examples_app.command("rm")
 def remove_example(
-    *, ids: list[str] = argument("As 'synopsis examples list' gives it.", "ID"), flags: _PoolFlags
+    *, ids: list[str] = argument("As 'synopsis examples list' gives them.", "ID..."), flags: _PoolFlags
 ) -> None:
     """Delete examples of your own; the built-in ones stay."""
     examples = [flags.example(example_id) for example_id in dict.fromkeys(ids)]

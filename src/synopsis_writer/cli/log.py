@@ -57,7 +57,7 @@ def list_runs(limit: int = _LIMIT) -> Output:
 
 @app.command("search")
 def search_runs(
-    words: list[str] = argument("All of them must stand in a run.", "WORD..."), limit: int = _LIMIT
+    words: list[str] = argument("Words that a run must all contain.", "WORD..."), limit: int = _LIMIT
 ) -> Output:
     """List the newest runs whose brief, answers, problems, error, model or path hold all these words."""
     with _open_log() as log:
@@ -332,7 +332,7 @@ def show_info() -> Output:
 
 @cache_app.command("clear")
 def clear_cache() -> None:
-    """Delete all cached answers, and what was learnt of servers; a file that cannot be used is deleted."""
+    """Delete all cached answers, and what was learnt about servers; a file that cannot be used is deleted."""
     settings = options.settings_from()
     path, capabilities = settings.cache / resolve.CACHE_FILE, settings.cache / server.CAPABILITIES_FILE
     if capabilities.is_file():

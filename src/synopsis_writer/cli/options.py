@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import typer
 from typer.models import OptionInfo
@@ -28,7 +28,7 @@ LogFormat = Literal["text", "json"]
 
 
 def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Expand each dataclass of flags into one parameter a flag, and `~` in paths; an `Output` brings --json."""
+    """Expand each dataclass of flags into one parameter a flag; an `Output` brings --json."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     signature = inspect.signature(command)
@@ -47,7 +47,6 @@ def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def expanded(**given: Any) -> Any:
         as_json = prints and given.pop("json")
-        given |= {name: _with_home(value) for name, value in given.items() if isinstance(value, Path | list)}
         made = {name: group(**{flag: given.pop(flag) for flag in flags}) for name, (group, flags) in groups.items()}
         result = command(**made, **given)
         return result.print(as_json=as_json) if isinstance(result, Output) else result
@@ -59,17 +58,18 @@ def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _named(parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a parameter that a command takes by keyword, and a user by `--` and its name if by no other."""
-    shown = parameter.default
+    shown = copy.copy(parameter.default)
+    if Path in (parameter.annotation, *get_args(parameter.annotation)):
+        shown.parser = _path
     if isinstance(shown, OptionInfo) and not any(name.startswith("--") for name in shown.param_decls or ()):
-        shown = copy.copy(shown)
         shown.param_decls = (f"--{parameter.name.strip('_').replace('_', '-')}", *(shown.param_decls or ()))
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=shown)
 
 
-def _with_home(value: Path | list[Any]) -> Any:
-    """Return a path with `~` as home, which a shell leaves in --out=~/x, or the paths of a list."""
-    if isinstance(value, list):
-        return [_with_home(each) if isinstance(each, Path) else each for each in value]
+def _path(value: str | Path) -> Path:
+    """Return a path with `~` as home, which a shell leaves in --out=~/x; an empty one would be this folder."""
+    if not str(value):
+        raise typer.BadParameter("it is empty: name a file or folder")
     return Path(os.path.expanduser(value))  # noqa: PTH111 - it would raise for a user that there is not
 
 
@@ -134,9 +134,8 @@ def complete_form(ctx: typer.Context, incomplete: str) -> list[str]:
 
 SHOW = option("The series, by name or alias.", "NAME")
 THEME = option("What the story is about, in your words.", "TEXT")
-FORM = option(
-    "A form of the house; 'synopsis house show' lists them.  [default: its first]", "NAME", autocompletion=complete_form
-)
+_FORM_HELP = "A form of the house; 'synopsis house show' lists them."
+FORM = option(_FORM_HELP, "NAME", autocompletion=complete_form)
 HOUSE = option("Your house: a folder with house.yaml, shows and examples.", "FOLDER")
 WORDS = option("Length in words, such as 250-400.", "MIN-MAX")
 CHARACTERS = option("Length in characters with blanks, such as 120-180.", "MIN-MAX", "--characters")
@@ -149,7 +148,7 @@ MAX_RETRIES = number("Transport retries per call, 0 to 20.  [default: 5]")
 CACHE = option("Cached answers: reuse them, only store them, or neither.  [default: write]", None, "--cache")
 KEEP_REJECTED = option("Save a refused text into this folder.", "FOLDER")
 NO_LOG = switch("Do not record this run in the log.")
-SEED = number("Seed of the guided strategy; the same seed, the same text.", min=0)
+SEED = number("Seed of a demo draft: the same seed, the same text.", min=0)
 FORMAT = option("What to write.", None, "--format", default=...)
 JSON = switch("Print one JSON object instead of text.")
 LOG_FORMAT = option("Lines for a person on stderr, or a JSON object a line.", callback=_set_log_format)
@@ -182,6 +181,7 @@ class TextFlags:
 class BriefFlags(TextFlags):
     """What is asked for."""
 
+    form: str | None = option(f"{_FORM_HELP}  [default: its first]", "NAME", autocompletion=complete_form)
     characters: list[str] | None = option("A name that must appear; repeatable.", "NAME", "--character")
     beats: list[str] | None = option("A plot event, in a sentence; repeatable, in order.", "TEXT", "--beat")
     air_date: str | None = AIR_DATE

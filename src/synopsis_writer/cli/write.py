@@ -77,7 +77,7 @@ def write(
 def lengths(
     *,
     file: Path = argument("A saved synopsis.", "FILE"),
-    forms: str = option("The forms to tell it in, of the house.", "A,B,C", "--to", default=...),
+    forms: str = option("The forms of the house to tell it in.", "A,B,C", "--to", default=...),
     saving: options.SaveFlags,
     run: options.RunFlags,
     semantic: bool | None = options.SEMANTIC,

@@ -24,7 +24,7 @@ def word_lists(name: str) -> Mapping[str, Sequence[str]]:
     for line in (_DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             lines = lists[line.strip("[]")] = []
-        elif lists and line:
+        elif lists and line and not line.startswith("#"):
             lines.append(line)
     return lists
 
