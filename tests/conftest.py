@@ -30,6 +30,7 @@ _getaddrinfo = socket.getaddrinfo
 
 
 ONE_WORKER = ("browser", "embedded")  # Chromium and the model start slowly: one worker has them for all tests
+LONGEST_NAME = 300  # characters of a text that a test is called by
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -43,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in ONE_WORKER:
             if item.get_closest_marker(name) is not None:
                 item.add_marker(pytest.mark.xdist_group(name))
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a long text by its beginning: each worker tells the others the names of all tests."""
+    return f"{val[:60]!a}..." if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

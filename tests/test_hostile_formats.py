@@ -97,7 +97,10 @@ def word_file(body: str, *, method: int = zipfile.ZIP_DEFLATED, pretended: int |
 
 
 PARAGRAPH = "<w:p><w:r><w:t>Er geht.</w:t></w:r></w:p>"
-LONG = "<w:p><w:r><w:t>" + "A" * (20 * MOST_UNPACKED) + "</w:t></w:r></w:p>"
+
+
+def long() -> str:
+    return "<w:p><w:r><w:t>" + "A" * (20 * MOST_UNPACKED) + "</w:t></w:r></w:p>"
 
 
 def encrypted() -> bytes:
@@ -118,10 +121,10 @@ def doubled() -> bytes:
 
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
-    "a.docx": lambda: word_file(LONG),
-    "b.docx": lambda: word_file(LONG, pretended=5_000),
-    "c.docx": lambda: word_file(LONG, method=zipfile.ZIP_BZIP2, pretended=5_000),
-    "d.docx": lambda: word_file(LONG, method=zipfile.ZIP_LZMA, pretended=5_000),
+    "a.docx": lambda: word_file(long()),
+    "b.docx": lambda: word_file(long(), pretended=5_000),
+    "c.docx": lambda: word_file(long(), method=zipfile.ZIP_BZIP2, pretended=5_000),
+    "d.docx": lambda: word_file(long(), method=zipfile.ZIP_LZMA, pretended=5_000),
     "e.docx": lambda: word_file("<w:p/>" * MOST_UNPACKED),
     "f.docx": lambda: word_file("<w:sdt>" * 5_000 + "</w:sdt>" * 5_000),
     "g.docx": encrypted,
@@ -193,23 +196,23 @@ def test_a_time_beyond_the_calendar_is_refused_or_written(terminal: Terminal, st
     assert run.code in {0, 2}, run.err
 
 
-GUIDES = [
-    b"<tv>" + b"<a/>" * 3_000_000 + b"</tv>",
-    b"<tv " + b" ".join(b'a%d=""' % number for number in range(2_100_000)) + b"/>",
-    b'<?xml version="1.0" encoding="x-unknown"?><tv/>',
-    b'<!DOCTYPE tv [<!ENTITY a SYSTEM "file:///etc/passwd">]><tv><programme><title>&a;</title></programme></tv>',
-    b"<tv>" + b"<a>" * 1_000 + b"</a>" * 1_000 + b"</tv>",
-    b"\xff\xfe",
-    b"<tv>\0</tv>",
-    b"<x:tv/>",
-]
+GUIDES: dict[str, Callable[[], bytes]] = {
+    "elements": lambda: b"<tv>" + b"<a/>" * 3_000_000 + b"</tv>",
+    "attributes": lambda: b"<tv " + b" ".join(b'a%d=""' % number for number in range(2_100_000)) + b"/>",
+    "encoding": lambda: b'<?xml version="1.0" encoding="x-unknown"?><tv/>',
+    "entity": lambda: (
+        b'<!DOCTYPE tv [<!ENTITY a SYSTEM "file:///etc/passwd">]><tv><programme><title>&a;</title></programme></tv>'
+    ),
+    "depth": lambda: b"<tv>" + b"<a>" * 1_000 + b"</a>" * 1_000 + b"</tv>",
+    "no text": lambda: b"\xff\xfe",
+    "zero": lambda: b"<tv>\0</tv>",
+    "namespace": lambda: b"<x:tv/>",
+}
 
 
-@pytest.mark.parametrize("guide", GUIDES)
-def test_a_hostile_guide_ends_in_a_line_and_reads_no_other_file(
-    terminal: Terminal, tmp_path: Path, guide: bytes
-) -> None:
-    (tmp_path / "guide.xml").write_bytes(guide)
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_hostile_guide_ends_in_a_line_and_reads_no_other_file(terminal: Terminal, tmp_path: Path, name: str) -> None:
+    (tmp_path / "guide.xml").write_bytes(GUIDES[name]())
     run = terminal("export", str(PATH), "--format", "xmltv", "--into", "guide.xml", "-o", "out.xml")
     assert run.code == 2, run.err
     assert_harmless(run)
