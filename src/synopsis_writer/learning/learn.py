@@ -148,7 +148,7 @@ def _orthography(texts: Sequence[OwnText]) -> str:
     if not any("ß" in word for word in words) and sum(map(lacks_sharp_s, words)) >= fewest:
         return "de-CH"
     signs = [
-        any(word == own or (len(own) >= _LONG_SIGN and word.startswith(own)) for word in words)
+        any(word.startswith(own) for word in words) if len(own) >= _LONG_SIGN else own in words
         for own in own_words("de-AT")
     ]
     return "de-AT" if sum(signs) >= fewest else "de-DE"

@@ -10,9 +10,9 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.form import tense_of, tensed_verbs
-from synopsis_writer.gate.gate import Gate
+from synopsis_writer.gate.gate import ALL_CHECKS, Gate
 from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.gate.text import Text, analyse
+from synopsis_writer.gate.text import Text
 from synopsis_writer.house.form import Level
 from synopsis_writer.house.house import House
 from synopsis_writer.learning.texts import OwnText
@@ -105,11 +105,11 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
     for number, own in enumerate(texts):
         house, shows = judge(number)
         houses[own.form], gate = house, Gate(house, sources, shows=tuple(shows))
-        for finding in _findings(gate, own):
+        for finding in _findings(gate, own, own.text.raw):
             found[own.form, finding.check].append((own.id, finding))
         other = texts[(number + 1) % len(texts)]
-        for damage, check, copy in damaged(own, other, house) if number % step == 0 else ():
-            findings = (each for each in _findings(gate, copy) if each.check == check)
+        for damage, check, copy, raw in damaged(own, other, house) if number % step == 0 else ():
+            findings = _findings(replace(gate, disabled=frozenset(ALL_CHECKS) - {check}), copy, raw)
             level = next((each.level for each in findings if not each.passed), "passed")
             counts[own.form, damage, check].append(level)
     lines = []
@@ -126,15 +126,15 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
     return Proof(tuple(lines), tuple(damages))
 
 
-def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
+def _findings(gate: Gate, own: OwnText, raw: str) -> tuple[Finding, ...]:
     show = find_show(gate.shows, own.show) or generic_show(own.show)
     brief = make_brief(show=show.name, theme=own.theme, form=own.form, characters=own.people, **own.given)
-    subject = gate.subject(own.text.raw, own.form, show, brief, own.title)
+    subject = gate.subject(raw, own.form, show, brief, own.title)
     return gate.judge(replace(subject, exclude_source=own.id))
 
 
-def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, str, OwnText]]:
-    """Yield what is wrong, the check that must name it, and the text so damaged, by means of another text."""
+def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, str, OwnText, str]]:
+    """Yield what is wrong, the check that must name it, what was ordered, and the damaged text, by another text."""
     raw, form, marks = own.text.raw, house.form(own.form), house.quotation_marks
     sentences = [sentence.text for sentence in own.text.sentences]
     words, first, longest = raw.split(), sentences[0], max(sentences, key=len)
@@ -175,9 +175,9 @@ def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, s
         ("air date", "dates", insert("Zu sehen ist die Folge am 14. März 2027 um 20.15 Uhr im Ersten.")),
     ):
         if text != raw:
-            yield name, check, replace(own, text=analyse(text))
+            yield name, check, own, text
     if other.show != own.show and other.theme != own.theme:
-        yield "theme of another show", "theme", replace(own, theme=other.theme)
+        yield "theme of another show", "theme", replace(own, theme=other.theme), raw
 
 
 def _in_preterite(text: Text) -> str:
