@@ -45,6 +45,7 @@ from synopsis_writer.provider.api import RemoteBatch, _File, _Page, _parse, read
 from synopsis_writer.show import load_show
 from synopsis_writer.synopsis import Outline, Synopsis, parse
 from tests.support.terminal import ANSWER, PATH
+from tests.test_gate_fuzz import FORMS, examine
 
 MOST_BYTES = 2_000_000_000  # of address space, the word lists and shared libraries among them
 MOST_SECONDS = 10.0
@@ -246,6 +247,12 @@ def printer(data: bytes) -> None:
     assert printable(shown) == shown
 
 
+def gate(data: bytes) -> None:
+    """Texts of every form, with and without a brief."""
+    raw = data.decode("utf-8", "surrogatepass" if data.isascii() else "replace")
+    examine(raw, FORMS[len(data) % len(FORMS)], with_brief=len(data) % 3 > 0)
+
+
 def _whole_databases() -> dict[str, bytes]:
     cache = ResponseCache(FOLDER / "cache")
     cache.put("key", Answer("Text"))
@@ -290,7 +297,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         *(front_matter, config, briefs, houses, texts, template, answer, response, stream, results),
-        *(printer, database),
+        *(printer, database, gate),
     )
 }
 EXPECTED = (SynopsisError, InvalidResponseError, TemplateError)

@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -72,6 +73,7 @@ LONG = {
 
 def examine(raw: str, form: str, *, with_brief: bool) -> None:
     brief = BRIEF if with_brief else None
+    load_models()
     start = time.process_time()
     findings = GATE.judge(GATE.subject(raw, form, SHOW, brief, people=("Paul Wiedmann",)))
     took = time.process_time() - start
@@ -82,9 +84,9 @@ def examine(raw: str, form: str, *, with_brief: bool) -> None:
     assert took < MOST_SECONDS
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    GATE.judge(GATE.subject(SOURCE, "episode", SHOW, BRIEF))  # loads the language models
+@cache
+def load_models() -> None:
+    GATE.judge(GATE.subject(SOURCE, "episode", SHOW, BRIEF))
 
 
 @given(raw=TEXTS, form=st.sampled_from(FORMS), with_brief=st.booleans())
