@@ -114,7 +114,7 @@ main()
 def test_ctrl_c_stops_the_model(tmp_path: Path) -> None:
     record = tmp_path / "record"
     process = subprocess.Popen(
-        [sys.executable, "-c", WATCHED, str(record), "write", "--show", "AWZ", "--theme", THEME],
+        [sys.executable, "-X", "faulthandler", "-c", WATCHED, str(record), "write", "--show", "AWZ", "--theme", THEME],
         cwd=tmp_path,
         env=os.environ,
         stdout=subprocess.PIPE,
@@ -126,7 +126,7 @@ def test_ctrl_c_stops_the_model(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert err.rstrip().endswith("synopsis: interrupted: run the same command again")
     answers = record.read_text(encoding="utf-8").split("\n")

@@ -22,6 +22,7 @@ Chunk = dict[str, Any]
 
 _MOST_BYTES = 10**12
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
+_LONGEST_END = 10.0  # seconds that a call which is stopped goes on
 _LONGEST_SOCKET = 100  # characters of a socket's name, which systems limit to 104 or 108
 # `top_k` 0 would halve the speed with a vocabulary of 262,000 tokens.
 _SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.08, "repeat_penalty": 1.0}
@@ -93,7 +94,7 @@ class Engine:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
         if self._server is None:
             raise EngineError(f"{self.name}: the engine is closed: open a new one")
-        handle, loop, stop = getattr(self._server, method), asyncio.get_running_loop(), threading.Event()
+        loop, stop = asyncio.get_running_loop(), threading.Event()
         chunks: list[Chunk] = []
         last_chunk_at = time.monotonic()
 
@@ -107,7 +108,8 @@ class Engine:
 
         # Progress reports make the engine call back while it still reads the prompt.
         request |= {"stream": True, "return_progress": True}
-        work = asyncio.ensure_future(asyncio.to_thread(handle, request, take))
+        # No name here holds the server, so that no traceback keeps it.
+        work = asyncio.ensure_future(asyncio.to_thread(getattr(self._server, method), request, take))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=max(0.1, last_chunk_at + timeout - time.monotonic()))
@@ -117,6 +119,7 @@ class Engine:
                     )
         finally:
             stop.set()
+            await asyncio.wait({work}, timeout=_LONGEST_END)  # a server still at work when the process ends crashes it
         refused = next((chunk["error"].get("message", "") for chunk in chunks if "error" in chunk), None)
         reason = "" if chunks else "gave no answer: try again"
         if self._closed.is_set():
