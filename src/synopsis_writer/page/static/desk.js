@@ -163,7 +163,7 @@ async function sendDraft(which) {
 		else if (which.isKept) await journal(drop, text.draft);
 		which.isKept = isDirty;
 		delete localStorage[BACKUP + text.draft];
-		if (which === doc && isDirty) write("kept", w("journaled"));
+		if (which === doc && isDirty && !unsent.has(which)) write("kept", w("journaled"));
 	} catch (error) {
 		backUp(text);
 		if (error.isLost) unsent.add(which);
