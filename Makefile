@@ -73,7 +73,7 @@ $(LITELLM)/.proxy:
 	@touch $@
 
 test-all: $(VENV)/.all $(LITELLM)/.proxy
-	@$(BIN)/python -m pytest -m '' $(ARGS)
+	@$(BIN)/python -m pytest -m '' --numprocesses logical --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check
