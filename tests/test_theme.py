@@ -9,7 +9,7 @@ from benchmarks.theme import retold
 from synopsis_writer.gate import theme as theme_module
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.gate.theme import least_share, theme, told_share
+from synopsis_writer.gate.theme import least_share, root, theme, told_share
 from tests.corpus.damage.draft import draft_of, half_of, pool
 from tests.corpus.measure import good_texts, subject_of
 
@@ -42,6 +42,23 @@ def test_a_theme_is_told_in_its_words_or_in_others(line: str, told: str) -> None
     assert share >= least_share(len(subject.text.words)), share
     without, _ = told_share(_subject("", line))
     assert without < share
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("verschweigen", "verschweigt"),
+        ("töten", "tötet"),
+        ("senden", "sendet"),
+        ("verdächtigen", "verdächtigt"),
+        ("erinnern", "erinnert"),
+        ("erpressen", "erpresst"),
+        ("gewinnen", "gewinnt"),
+        ("beweisen", "beweist"),
+    ],
+)
+def test_a_verb_has_one_root(one: str, other: str) -> None:
+    assert root(one) == root(other)
 
 
 def test_function_words_tell_nothing_and_rare_words_most() -> None:
@@ -88,7 +105,7 @@ def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
         assert finding.passed or finding.level == "warning", (half, name, finding)
 
 
-@pytest.mark.parametrize(("length", "level"), [(1, "warning"), (3, "error")])
+@pytest.mark.parametrize(("length", "level"), [(1, "warning"), (3, "warning"), (4, "error")])
 def test_a_theme_of_which_nothing_is_told_refuses_a_text_of_some_length(length: int, level: str) -> None:
     finding = theme(_subject(_FILLER * (length - 1), "Ein Treppenlift entzweit ein Kölner Mietshaus"))
     assert finding is not None

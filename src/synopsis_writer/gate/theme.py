@@ -22,7 +22,7 @@ REFUSED_SHARE = 0.1  # of what must be told, from which on down no other words a
 THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
 _BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
-_SHORTEST_REFUSED = 120  # words; a shorter one may not have come to its theme yet
+_SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in none of its words
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
 CLOSENESS = 0.3  # of words and meanings together
@@ -51,10 +51,10 @@ _RAREST = 7.5  # Zipf frequency at which the weight would be 0
 _UNKNOWN = 5.0  # weight of a word that no list knows
 
 _FOLD = str.maketrans("äöüß", "aous")
-_SUFFIXES = re.compile(
-    r"(?:ierung(?:en)?|ation(?:en)?|ionen|iert(?:en?)?|ieren?|(?:ung|heit|keit|schaft|igkeit)(?:en)?|erin(?:nen)?|innen"
-    r"|lich(?:en?)?|ig(?:en?)?|isch(?:e)?|bare?|los|ist(?:in|en)?|end(?:e|en)?|ern|ers|ler|er|in|en|et|es|em|te|ten|st"
-    r"|n|e|s|t)$"
+_SUFFIXES = re.compile(  # behind three letters at least
+    r"(?<=\w{3})(?:ierung(?:en)?|ation(?:en)?|ionen|iert(?:en?)?|ieren?|(?:ung|heit|keit|schaft|igkeit)(?:en)?"
+    r"|erin(?:nen)?|(?<=\w{4})innen|(?:lich|(?<!e)ig)(?:en?|t|ten?)?|isch(?:e)?|bare?|los|(?<!e)ist(?:in|en)?|end(?:e|en)?"
+    r"|er(?:ns?|s|t|ten?)|ler|er|in|en|et|es|em|te|ten|(?<!s)st|n|e|s|t)$"
 )
 _GENITIVE = re.compile(r"(?<=\w{4}[bcdfghklmnprtvwxz])s$")
 _SHORTEST_ROOT = 3
@@ -214,13 +214,7 @@ def _told(text: Text) -> _Told:
 @lru_cache(maxsize=100_000)
 def root(word: str) -> str:
     """Return a lower-case word without endings: oper for Operation and operieren."""
-    short = _GENITIVE.sub("", word.translate(_FOLD))
-    for _ in range(2):
-        shorter = _SUFFIXES.sub("", short)
-        if len(shorter) < _SHORTEST_ROOT:
-            break
-        short = shorter
-    return short
+    return _SUFFIXES.sub("", _SUFFIXES.sub("", _GENITIVE.sub("", word.translate(_FOLD))))
 
 
 def _skeleton(word: str) -> str:
