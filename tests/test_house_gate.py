@@ -142,6 +142,31 @@ def test_a_swiss_house_writes_ss_and_the_finding_brings_its_fix(tmp_path: Path) 
     assert not german.passed
 
 
+_MORE = "Der Arzt sucht seit Jahren jemanden, der die Praxis im Tal übernimmt. Die Jungen loben die Aussicht. " * 2
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "holds"),
+    [
+        # A sentence that its speaker interrupts is one.
+        ("dialogue", f"{_MORE}„Ich mache keinem einen Vorwurf“, sagt er, „aber krank wird man am Sonntag.“", True),
+        ("dialogue", f"{_MORE}„Ich mache keinem einen Vorwurf“, sagt er. „Krank wird man auch am Sonntag.“", False),
+        # Actors are no part of a sentence.
+        ("rhythm", f"{_MORE}Es sucht Ida (Rosa Blum) {'den Hund ' * 17}mit Max (Jan van der Laan).", True),
+        ("rhythm", f"{_MORE}Es sucht Ida und Rosa Blum {'den Hund ' * 17}mit Max und Jan van der Laan.", False),
+        # Two unknown words with capitals may be names.
+        ("spelling", f"{_MORE}Im Tal von Schlorzau lebt der Glunggepuur.", True),
+        ("spelling", f"{_MORE}Im Tal von Schlorzau glunggert der Arzt.", False),
+        ("spelling", f"{_MORE}Im Tal von Schlorzau lebt der Glunggepuur mit dem Gwunderfitz.", False),
+        ("spelling", f"{_MORE}Kapitän Glunggo ruft Aline Rochattiz, und Hebamme Schlorza ruft Reto Cwamichelt.", True),
+    ],
+)
+def test_counts_what_stands_for_itself(tmp_path: Path, check: str, text: str, holds: bool) -> None:
+    finding = look(house_of(tmp_path), check, text)
+    assert finding is not None
+    assert finding.passed is holds, finding.message
+
+
 def test_a_known_word_of_the_house_is_no_typing_error(tmp_path: Path) -> None:
     text = "Der Glunggepuur sucht den Schlorzifladen und den Gwunderfitz am See."
     unknown = look(house_of(tmp_path), "spelling", text)

@@ -87,7 +87,8 @@ def _other_first_name(people: _People, text: Text, index: int, last: str) -> _Pr
 
 
 def _is_misspelt(word: str, name: str) -> bool:
-    forms = [each for each in (word, word.removesuffix("s")) if OSA.distance(each, name, score_cutoff=1) == 1]
+    forms = {word, word.removesuffix("s")} - {name.removesuffix("s")}  # the list may have a genitive
+    forms = {each for each in forms if OSA.distance(each, name, score_cutoff=1) == 1}
     return any(commonness(each) < _COMMON and each not in own_words("first names") for each in forms)
 
 

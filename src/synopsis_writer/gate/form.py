@@ -135,7 +135,8 @@ def dialogue(subject: Subject) -> Finding:
     if share < low:
         return judged("dialogue", share, limit, say("little speech", share=share))
     spoken = [span for span in subject.text.quotes if _is_speech(subject.text, span, subject.title)]
-    lines = sum(max(1, len(re.findall(r"[.!?…]+", subject.text.raw[slice(*span)]))) for span in spoken)
+    parts = [subject.text.raw[start + 1 : end] for start, end in spoken]  # „Ich weiß“, sagt er, „dass es geht.“
+    lines = sum(max(1, len(re.findall(r"[.!?…]+", part))) - part[0].islower() for part in parts)
     is_few = share <= high or (high and lines < _LEAST_LINES)
     return judged("dialogue", share, limit, None if is_few else say("much speech", share=share), spoken)
 

@@ -4,15 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 from synopsis_writer.gate import lexicon
+from synopsis_writer.gate.cast import is_calling
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.fixes import SHARP_S, Fix
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, commonness, is_known, own_words, pattern
 from synopsis_writer.gate.messages import say, shortened
-from synopsis_writer.gate.text import DETERMINERS, NOUN, Sentence, Span, Text, Word
+from synopsis_writer.gate.text import DETERMINERS, NAME, NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German
 # A longer text with that share of German function words needs no classifier: foreign ones have up to 7 %.
@@ -148,7 +148,7 @@ def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:
 # Distinct unknown words for each running word. The 61 good texts have at most 0.7 %, half of them
 # none; the same texts with a typing error in every twentieth word have 2.5 % in the middle.
 UNKNOWN_SHARE = 0.012
-_FEWEST_UNKNOWN = 2  # one unknown word is no proof
+_FEWEST_UNKNOWN = 2  # one unknown word is no proof, nor are two with capitals, which may be names
 _HYPHEN = re.compile(r"[-’'‐‑]")
 
 
@@ -163,23 +163,29 @@ def spelling(subject: Subject) -> Finding:
     }
     share = len(forms) / max(1, len(words))
     old_forms = set(filter(pattern("old spelling").fullmatch, subject.text.counts)) - given
-    old = [word for word in words if word.lower in old_forms and not word.quoted]  # a quoted title may be
-    is_much = share > UNKNOWN_SHARE and len(forms) >= _FEWEST_UNKNOWN
-    wrong = old or [word for word in words if is_much and word.lower in forms]
+    old = [word for word in words if word.lower in old_forms and not word.quoted]  # but a title may be
+    unknown = [word for word in words if word.lower in forms]
+    is_much = share > UNKNOWN_SHARE and len(forms) >= _FEWEST_UNKNOWN + all(word.form[0].isupper() for word in unknown)
+    wrong = old or unknown * is_much
     key = "old spelling" if old else "spelling"
     problem = say(key, share=share, words=[word.form for word in wrong]) if wrong else None
-    limit = say("limit spelling", most=UNKNOWN_SHARE)
-    return judged("spelling", share, limit, problem, [word.span for word in wrong])
+    return judged("spelling", share, say("limit spelling", most=UNKNOWN_SHARE), problem, [word.span for word in wrong])
 
 
 def _unlisted_names(text: Text) -> frozenset[str]:
-    """Return capitalised words that no list knows, if the text has them twice, or two side by side."""
-    written = [word for word in text.words if word.form[0].isupper() and not is_known(word.lower)]
-    counts = Counter(word.lower.removesuffix("s") for word in written)
-    names = {word for word, count in counts.items() if count > 1}
-    for first, last in pairwise(written):
-        if text.raw[first.span.end : last.span.start] == " ":  # Yonas Tesfay
-            names |= {first.lower, last.lower.removesuffix("s")}
+    """Return words that no list knows, if the text has them twice, or behind a name, a calling or another such."""
+    written = Counter(word.lower.removesuffix("s") for word in text.words if word.form[0].isupper())
+    names: set[str] = set()
+    for index, word in enumerate(text.words):
+        if not word.form[0].isupper() or is_known(word.lower):
+            continue
+        base, before = word.lower.removesuffix("s"), text.words[index - 1]
+        if written[base] > 1:
+            names.add(base)
+        if index and before.form[0].isupper() and text.raw[before.span.end : word.span.start] == " ":
+            is_name = text.tags[index] == NAME and (text.tags[index - 1] == NAME or is_calling(before.lower))
+            if is_name or not is_known(before.lower):  # Aline Rochat, Kapitänin Nomvula; Yonas Tesfay
+                names |= {before.lower, base}
     return frozenset(names | {name + "s" for name in names})
 
 

@@ -19,14 +19,11 @@ def dates(subject: Subject) -> Finding | None:
     if subject.brief is None or not (subject.brief.theme or subject.brief.air_date):
         return None
     given = " ".join(map(str, subject.brief.as_data().values()))
-    matches = []
-    for match in sorted(_broadcasts(subject.text), key=lambda match: match.start()):
-        year = pattern("year").fullmatch(match[0])  # of `Sommer 1975` the year is enough
-        if match[0] not in given and not (year and year[1] in given):
-            matches.append(match)
-    problem = say("dates", words=[match[0] for match in matches]) if matches else None
-    spans = [Span(*match.span()) for match in matches]
-    return judged("dates", len(matches), say("limit dates"), problem, spans)
+    found = {Span(*match.span()): match[0] for match in _broadcasts(subject.text) if match[0] not in given}
+    years = {span: pattern("year").fullmatch(words) for span, words in found.items()}
+    spans = sorted(span for span, year in years.items() if not (year and year[1] in given))  # of `Sommer 1975`
+    problem = say("dates", words=[found[span] for span in spans]) if spans else None
+    return judged("dates", len(spans), say("limit dates"), problem, spans)
 
 
 def _broadcasts(text: Text) -> Iterator[re.Match[str]]:
@@ -99,8 +96,9 @@ def repetition(subject: Subject) -> Finding:
         problem = say("same openings", word=" ".join(_opening(text.words_of(same[0]))).capitalize())
         return judged("repetition", variety, limit, problem, [sentence.span for sentence in same])
     if variety < least:
-        common = [word for word, _ in text.counts.most_common() if len(word) > _RUN][:3]
-        problem = say("poor vocabulary", variety=variety, words=common)
+        often = [word for word, count in text.counts.most_common() if count > 1]
+        often = [word for word in often if len(word) > _RUN] or often
+        problem = say("poor vocabulary", variety=variety, words=often[:3])
         return judged("repetition", variety, limit, problem, level="warning")
     return judged("repetition", variety, limit)
 

@@ -60,8 +60,8 @@ class Sentence:
 
     @property
     def length(self) -> int:
-        """Number of words."""
-        return self.last - self.first
+        """Number of words; actors in brackets are no part of the sentence."""
+        return self.last - self.first - sum(len(match[1].split()) for match in pattern("actor").finditer(self.text))
 
     @property
     def is_question(self) -> bool:

@@ -175,7 +175,7 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
     declared = {without_titles(person) for text in own for person in (*text.people, *text.played)}
     cast: list[CastMember] = []
     for person in sorted(people, key=lambda one: -people[one]):
-        parts = {part.lower() for part in person.split()}
+        parts = {part.lower() + ending for part in person.split() for ending in ("", "s")}
         named = sum(not parts.isdisjoint(text.text.counts) for text in own)
         is_part = person in full or person.removesuffix("s") in people.keys() - {person}
         if is_part or (person not in declared and named < _FEWEST_NAMING):
@@ -307,12 +307,9 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
         return learn_house(name, texts if is_alone else others)
 
     proof = prove(texts, judge)
-    strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
-    warnings = [(line.form, line.check) for line in strict]
-    for form, own_texts in _by_form(texts).items():
-        if sum(own.has_theme for own in own_texts) * 2 < len(
-            own_texts
-        ):  # a first sentence is told by its text in any case
+    warnings = [(line.form, line.check) for line in proof.lines if line.level == "error" and line.is_too_strict]
+    for form, own_texts in _by_form(texts).items():  # a first sentence is told by its text in any case
+        if sum(own.has_theme for own in own_texts) * 2 < len(own_texts):
             warnings.append((form, "theme"))
     return learn_house(name, texts, warnings), proof.with_warnings(warnings)
 

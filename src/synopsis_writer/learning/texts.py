@@ -20,7 +20,7 @@ from synopsis_writer.formats import reading
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate import cast, form, language, phrases, story
 from synopsis_writer.gate.finding import Subject
-from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify, is_function_word, is_known, own_words
+from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify, commonness, is_function_word, is_known, own_words
 from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
 from synopsis_writer.house.form import Ending
 from synopsis_writer.house.house import built_in_house
@@ -112,9 +112,8 @@ class OwnText:
         """The endings that the gate sees in it."""
         house, show = built_in_house(), generic_show("-")
         any_form = house.form(None).model_copy(update={"questions": (0.0, 1.0)})
-        forms = {ending: any_form.model_copy(update={"ending": ending}) for ending in ENDINGS}
-        findings = {end: form.hook(Subject(self.text, forms[end], show, house)) for end in ENDINGS}
-        return frozenset(end for end in ENDINGS if findings[end].passed)
+        forms = (any_form.model_copy(update={"ending": ending}) for ending in ENDINGS)
+        return frozenset(each.ending for each in forms if form.hook(Subject(self.text, each, show, house)).passed)
 
     @cached_property
     def is_past(self) -> bool:
@@ -140,7 +139,9 @@ class OwnText:
         parts = {part.lower() for name in found for part in name.split()}
         known = {*parts, *text.counts, *given}
         for index, word in enumerate(text.words):
-            name = cast.nominative(word.lower, known)
+            base = word.lower.removesuffix("s")
+            is_genitive = word.lower not in given and commonness(base) > commonness(word.lower)
+            name = base if is_genitive else cast.nominative(word.lower, known)
             is_name = text.tags[index] == NAME and word.form[0].isupper() and len(name) >= _SHORTEST
             if not is_name or name in parts:
                 continue
