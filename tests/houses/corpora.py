@@ -1,18 +1,20 @@
-"""Texts of three invented houses, of each half to learn from and half to be judged by what was learnt."""
+"""Texts of invented houses, of each half to learn from and half to be judged by what was learnt."""
 
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import yaml
 from pydantic import BaseModel, ConfigDict
 
 from synopsis_writer.document import read_document, read_text
 
-House = Literal["presse", "schweiz", "epg"]
+House = Literal["presse", "schweiz", "epg", "daily", "magazin", "austria", "swiss", "lines", "wiki"]
 HOUSES: tuple[House, ...] = ("presse", "schweiz", "epg")
+UNSEEN: tuple[House, ...] = ("daily", "magazin", "austria", "swiss", "lines", "wiki")  # each in one file of `unseen`
 FORMS: dict[House, str] = {"presse": "vorschau", "schweiz": "folge", "epg": "kurz"}
 
 _FOLDER = Path(__file__).parent
@@ -71,6 +73,10 @@ def learn_folder(house: House) -> Path:
 @cache
 def load(house: House) -> Corpus:
     """Return the texts to learn from and the texts to judge, each in the order of their files."""
+    if house in UNSEEN:
+        rows = enumerate(_unseen(house)["texts"])
+        texts = [HouseText(house, f"{house}:{number}", form="text", **fields) for number, fields in rows]
+        return Corpus(tuple(texts[::2]), tuple(texts[1::2]))
     judge = _FOLDER / house / "judge" if house == "epg" else _CASES / house
     return Corpus(tuple(_read(house, "learn", learn_folder(house))), tuple(_read(house, "judge", judge)))
 
@@ -78,7 +84,16 @@ def load(house: House) -> Corpus:
 @cache
 def cast(house: House) -> tuple[CastMember, ...]:
     """Return the regulars of all shows of a house, whether or not a text names them."""
+    if house in UNSEEN:
+        shows = _unseen(house)["cast"].items()
+        return tuple(CastMember(show, name, role) for show, people in shows for name, role in people.items())
     return tuple(CastMember(*row) for row in _rows(_FOLDER / house / "cast.csv"))
+
+
+@cache
+def _unseen(house: House) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(read_text(_FOLDER / "unseen" / f"{house}.yaml"))
+    return data
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Corruptions of the texts of the three houses: what each is called, does, and which check must refuse it."""
+"""Corruptions of the texts of the houses: what each is called, does, and which check must refuse it."""
 
 import json
 import re
@@ -21,13 +21,14 @@ from tests.corpus.damage.draft import (
     renamed,
     sentences,
 )
-from tests.houses.corpora import HOUSES, House, HouseText, cast, load
+from tests.houses.corpora import HOUSES, UNSEEN, House, HouseText, cast, load
 
 _FOLDER = Path(__file__).parent
-_OWN_MARKS: dict[House, tuple[str, str]] = {"presse": ("„", "“"), "schweiz": ("«", "»"), "epg": ("„", "“")}
-_LONG: tuple[House, ...] = ("presse", "schweiz")  # enough sentences for a share or a rhythm
-_GERMAN: tuple[House, ...] = ("presse", "epg")  # with ß
-_SWISS: tuple[House, ...] = ("schweiz",)
+_ALL = (*HOUSES, *UNSEEN)
+_SWISS: tuple[House, ...] = ("schweiz", "swiss")
+_OWN_MARKS = dict.fromkeys(_ALL, ("„", "“")) | dict.fromkeys(_SWISS, ("«", "»")) | {"magazin": ("»", "«")}
+_LONG = tuple(house for house in _ALL if house not in {"epg", "lines"})  # enough sentences for a share or a rhythm
+_GERMAN = tuple(house for house in _ALL if house not in _SWISS)  # with ß
 
 # Where a German text has ß and a Swiss one ss.
 _SHARP_S = re.compile(
@@ -58,7 +59,7 @@ class Damage:
     name: str
     check: str
     change: Change
-    houses: Collection[House] = HOUSES
+    houses: Collection[House] = _ALL
 
 
 def damaged(text: HouseText) -> Iterator[tuple[Damage, HouseText]]:
@@ -74,14 +75,14 @@ def _on_text(change: TextChange) -> Change:
     return lambda text: replace(text, text=change(text.text))
 
 
-def _text(name: str, check: str, change: TextChange, houses: Collection[House] = HOUSES) -> Damage:
+def _text(name: str, check: str, change: TextChange, houses: Collection[House] = _ALL) -> Damage:
     return Damage(name, check, _on_text(change), houses)
 
 
 def _spelt_for(house: House, passage: str) -> str:
     """Write a passage of the built-in corpus in the house's orthography, with its quotation marks."""
-    if house != "schweiz":
-        return passage
+    if house not in _SWISS:
+        return passage.translate(dict(zip(map(ord, "„“"), _OWN_MARKS[house], strict=True)))
     return passage.translate({ord("ß"): "ss", ord("„"): "«", ord("“"): "»"})
 
 
@@ -225,7 +226,7 @@ def _flood_of_speech(text: HouseText) -> HouseText:
     told = each_sentence(
         plain, lambda number, told: told if number % 2 else f"{first}{told.rstrip('.?!… ')}{last}, heisst es da."
     )
-    return replace(text, text=told.replace("heisst", "heisst" if text.house == "schweiz" else "heißt"))
+    return replace(text, text=told.replace("heisst", "heisst" if text.house in _SWISS else "heißt"))
 
 
 @cache
