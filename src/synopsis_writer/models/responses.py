@@ -167,7 +167,7 @@ class EventReader:
         self._decoder = io.IncrementalNewlineDecoder(latin, translate=True)
         self._line: list[str] = []  # the pieces of one that has not ended, a byte a letter
         self._data: list[bytes] = []
-        self._size = 0  # the bytes of both
+        self._size = self._held = 0  # the bytes of both, and of the data
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Take some bytes; a line may end in LF, CR or both; raises InvalidResponseError for a huge event."""
@@ -183,16 +183,16 @@ class EventReader:
             name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
             if name == b"data":
                 # Some leave out the blank line; two values side by side are never one.
-                is_next = bool(self._data) and self._data[-1].rstrip()[-1:] not in b",[:{"
-                if is_next and value.lstrip()[:1] not in b",]}:":
+                if self._data and self._data[-1].rstrip()[-1:] not in b",[:{" and value.lstrip()[:1] not in b",]}:":
                     yield self._take()
                 self._data.append(value.removeprefix(b" "))
+                self._held += len(self._data[-1])
             if self._data and (not line or value.strip() == b"[DONE]"):
                 yield self._take()
-        self._size = sum(map(len, self._data)) + len(rest)
+        self._size = self._held + len(rest)
 
     def _take(self) -> bytes:
-        data, self._data = b"\n".join(self._data), []
+        data, self._data, self._held = b"\n".join(self._data), [], 0
         return data
 
 
@@ -309,8 +309,8 @@ class StreamedAnswer:
 
     def _count(self, data: dict[str, Any]) -> None:
         """Add what is counted; some count prompt and answer in different events, some inside the choice."""
-        for place in (data, *_dicts(data.get("choices"))):
-            counted = read_usage(place.get("usage"))
+        for usage in filter(None, [place.get("usage") for place in (data, *_dicts(data.get("choices")))]):
+            counted = read_usage(usage)
             self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
 
     def add(self, data: dict[str, Any]) -> None:
