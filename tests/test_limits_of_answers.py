@@ -150,12 +150,12 @@ def test_lines_of_data_that_continue_each_other_are_one_event_and_others_are_sev
 def test_a_growing_text_is_shown_seldom_enough_to_take_linear_time() -> None:
     shown: list[int] = []
     answer = StreamedAnswer(lambda text: shown.append(len(text)), clock=lambda: 0.0)
-    text = "x" * 1_000_000
-    for length in range(1, 1_000_000, 7):
+    text = "x" * 200_000
+    for length in range(1, len(text), 7):
         content = answer._parts["content"]
         content.pieces, content.length = [text[:length]], length
         answer._show()
-    assert sum(shown) < 40 * 1_000_000 + 2_000**2
+    assert sum(shown) < 40 * len(text) + 2_000**2
     assert len([length for length in shown if length < 2_000]) == len(range(1, 2_000, 7))
 
 
@@ -249,4 +249,4 @@ def test_a_bomb_takes_less_than_500_megabytes(tmp_path: Path, status: int, kind:
 def test_an_answer_of_very_many_broken_objects_is_given_up_after_some(piece: str) -> None:
     from synopsis_writer.answers import find_objects
 
-    assert len(find_objects(piece * 5_000)) <= 100
+    assert len(find_objects(piece * 1_000)) <= 100
