@@ -147,6 +147,16 @@ def _languages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("languages")
 
 
+@pytest.fixture(scope="session")
+def packaged_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The packaged model's file: to put it together, 253 MB, takes a second."""
+    from synopsis_writer.models.download import packaged_weights
+
+    path = packaged_weights(tmp_path_factory.mktemp("packaged"))
+    yield path
+    path.unlink()  # pytest keeps the folders of the last three runs
+
+
 class Warned:
     """The warnings that were logged and not taken yet."""
 

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.embedded
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
+def cache(packaged_model: Path) -> str:
+    return str(packaged_model.parent)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import http.client
 import importlib.util
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from synopsis_writer.show import generic_show
 from synopsis_writer.synopsis import Synopsis, wire_schema
 
 PLAIN = "{% for m in messages %}{{ m.content }}{{ '\n\n' }}{% endfor %}"
-LONG = "Das Kind geht in die Schule. " * 125
+LONG = "Das Kind geht in die Schule. " * 62
 
 needs_model = pytest.mark.skipif(not is_packaged_available(), reason="the extra `local` is not installed")
 
@@ -101,24 +100,17 @@ def test_every_string_and_list_of_a_schema_is_bounded() -> None:
 
 
 @pytest.fixture(scope="module")
-def gguf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = packaged_weights(tmp_path_factory.mktemp("cache"))
-    yield path
-    path.unlink()  # pytest keeps the folders of the last three runs
-
-
-@pytest.fixture(scope="module")
-def engine(gguf: Path) -> Iterator[Engine]:
-    engine = Engine(gguf, name=MODEL_NAME, context=4096, slots=4, chat_template=PLAIN)
+def engine(packaged_model: Path) -> Iterator[Engine]:
+    engine = Engine(packaged_model, name=MODEL_NAME, context=2048, slots=4, chat_template=PLAIN)
     yield engine
     engine.close()
 
 
 @needs_model
 @pytest.mark.embedded
-def test_a_truncated_model_file_is_refused(gguf: Path, tmp_path: Path) -> None:
+def test_a_truncated_model_file_is_refused(packaged_model: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
-    with gguf.open("rb") as file:
+    with packaged_model.open("rb") as file:
         cut.write_bytes(file.read(1_000_000))
     with pytest.raises(EngineError, match="cannot load"):
         Engine(cut)
@@ -126,11 +118,11 @@ def test_a_truncated_model_file_is_refused(gguf: Path, tmp_path: Path) -> None:
 
 @needs_model
 @pytest.mark.embedded
-def test_the_second_call_reads_no_package(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_call_reads_no_package(packaged_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_parts", lambda: pytest.fail("the file is put together again"))
-    before = gguf.stat()
-    assert packaged_weights(gguf.parent) == gguf
-    after = gguf.stat()
+    before = packaged_model.stat()
+    assert packaged_weights(packaged_model.parent) == packaged_model
+    after = packaged_model.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -139,7 +131,7 @@ def test_the_second_call_reads_no_package(gguf: Path, monkeypatch: pytest.Monkey
 async def test_completions_follow_the_grammar_and_the_seed(engine: Engine) -> None:
     async def ask() -> list[str]:
         answers = await engine.complete(
-            "Satz: Sie fürchtet um", grammar='root ::= " das " [A-Z] [a-z]{2,12} "."', n=4, seed=7, logprobs=True
+            "Satz: Sie fürchtet um", grammar='root ::= " das " [A-Z] [a-z]{2,5} "."', n=4, seed=7, logprobs=True
         )
         assert all(answer.logprobs and answer.usage.completion_tokens for answer in answers)
         assert [answer.usage.prompt_tokens > 0 for answer in answers] == [True, False, False, False]
@@ -160,9 +152,11 @@ async def test_the_prompt_is_read_only_once(engine: Engine) -> None:
 
 @needs_model
 @pytest.mark.embedded
-@pytest.mark.parametrize("chunks", [1, 12], ids=["while reading", "while writing"])
+@pytest.mark.parametrize(
+    ("chunks", "prompt"), [(1, LONG), (12, "Das Kind geht")], ids=["while reading", "while writing"]
+)
 async def test_a_cancelled_call_stops_at_the_next_chunk(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, chunks: int
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, chunks: int, prompt: str
 ) -> None:
     stopped: list[bool] = []  # what the model was answered after each chunk
     texts: list[str] = []
@@ -185,7 +179,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk(
 
     reached = threading.Event()
     monkeypatch.setattr(engine, "_server", Watched())
-    call = asyncio.create_task(engine.complete(LONG, max_tokens=120))
+    call = asyncio.create_task(engine.complete(prompt, max_tokens=120))
     assert await asyncio.to_thread(reached.wait, 60)
     assert bool("".join(texts)) is (chunks > 1)
     call.cancel()
@@ -214,7 +208,7 @@ async def test_refused_requests_and_full_contexts(engine: Engine) -> None:
 async def test_the_chat_path_holds_a_schema(engine: Engine) -> None:
     client = EmbeddedClient(engine)
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    answer = await client.complete([Message("user", "Ein Name:")], schema, Limits(max_tokens=60))
+    answer = await client.complete([Message("user", "Ein Name:")], schema, Limits(max_tokens=20))
     assert answer.text.lstrip().startswith("{")
     assert answer.model == client.name == MODEL_NAME
     assert answer.usage.completion_tokens > 0
@@ -235,8 +229,8 @@ async def test_a_guided_draft(engine: Engine) -> None:
 
 @needs_model
 @pytest.mark.embedded
-async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(gguf: Path) -> None:
-    engine = Engine(gguf, context=512)
+async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(packaged_model: Path) -> None:
+    engine = Engine(packaged_model, context=512)
     with pytest.raises(EngineError, match="no chat template"):
         EmbeddedClient(engine)
     call = asyncio.create_task(engine.complete("Es war einmal", max_tokens=400))
@@ -252,12 +246,12 @@ async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(gguf: Path
 @pytest.mark.embedded
 @pytest.mark.parametrize("is_named", [True, False])
 def test_the_engine_answers_no_page_of_a_browser(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+    packaged_model: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
 ) -> None:
     """It listens on no port, and where it has to, it allows no foreign origin."""
     if not is_named:
         monkeypatch.setattr("synopsis_writer.models.embedded._LONGEST_SOCKET", 0)
-    engine = Engine(packaged_weights(Path(os.environ.get("SYNOPSIS_CACHE", tmp_path))), context=1024)
+    engine = Engine(packaged_model, context=1024)
     sockets = set(_open_sockets())
     listening = [
         fields[1]

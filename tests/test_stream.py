@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from synopsis_writer.errors import ConnectionFailedError, ModelError
 from synopsis_writer.models.base import Answer, Limits, Message
-from synopsis_writer.models.download import is_packaged_available, packaged_weights
+from synopsis_writer.models.download import is_packaged_available
 from synopsis_writer.models.embedded import EmbeddedClient, Engine
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.responses import EventReader, StreamedAnswer
@@ -431,7 +431,7 @@ def test_a_streamed_reply_is_made_of_chunks_by_the_sdks_own_model(reply: Reply) 
 
 @pytest.mark.skipif(not is_packaged_available(), reason="the extra `local` is not installed")
 @pytest.mark.embedded
-async def test_the_embedded_engine_shows_its_text_growing_in_the_callers_thread(tmp_path: Path) -> None:
+async def test_the_embedded_engine_shows_its_text_growing_in_the_callers_thread(packaged_model: Path) -> None:
     texts: list[str] = []
     threads: set[int] = set()
 
@@ -440,11 +440,10 @@ async def test_the_embedded_engine_shows_its_text_growing_in_the_callers_thread(
         threads.add(threading.get_ident())
 
     template = "{% for m in messages %}{{ m.content }} {% endfor %}"
-    client = EmbeddedClient(Engine(packaged_weights(tmp_path), context=512, chat_template=template), grown)
+    client = EmbeddedClient(Engine(packaged_model, context=512, chat_template=template), grown)
     answer = await client.complete([Message("user", "Der Hund")], None, Limits(max_tokens=12))
     await client.close()
     assert texts[-1] == answer.text
     assert len(texts) > 1
     assert all(answer.text.startswith(text) for text in texts)
     assert threads == {threading.get_ident()}
-    (tmp_path / "gemma-3-270m-q4_k_m.gguf").unlink()  # pytest keeps the folders of the last three runs
