@@ -1,5 +1,4 @@
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate import lexicon, text
 from synopsis_writer.gate.lexicon import classify, commonness
 from synopsis_writer.gate.text import analyse, tag
+from synopsis_writer.storage.arrays import Arrays
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = [example.synopsis.text for example in load_pool([ROOT / "examples"]).examples[::3]]
@@ -48,19 +48,29 @@ def test_what_is_cached_says_what_is_packed(folder: Path, monkeypatch: pytest.Mo
     assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"py3langid", "wordfreq", "HanTa"}
 
 
-DAMAGES = (b"", b"\x93NUMPY half a file", None)  # None: it is cut
-
-
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder where all is cached."""
-    path = tmp_path_factory.mktemp("unpacked")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lexicon, "_folders", [path])
-        _forget()
-        assert all(map(_use, ("HanTa", "py3langid", "wordfreq")))
-    _forget()
-    return path
+def built() -> dict[str, Arrays]:
+    return {}
+
+
+@pytest.fixture
+def _built_once(built: dict[str, Arrays], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the data of a package, which take a second, read once for all tests that are not about it."""
+    real = lexicon.cached
+
+    def cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
+        def build_once() -> Arrays:
+            if package not in built:
+                built[package] = build()
+            return built[package]
+
+        return real(package, build_once, is_sound)
+
+    monkeypatch.setattr(lexicon, "cached", cached)
+    monkeypatch.setattr(text, "cached", cached)
+
+
+DAMAGES = (b"", b"\x93NUMPY half a file", None)  # None: it is cut
 
 
 def _use(package: str) -> bool:
@@ -73,8 +83,9 @@ def _use(package: str) -> bool:
 # Each file is damaged in one of these ways, and in the others, too, by `make test-all`.
 @pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (1, 2))])
 @pytest.mark.parametrize("package", ["py3langid", "wordfreq", "HanTa"])
-def test_a_damaged_copy_is_written_again(folder: Path, unpacked: Path, package: str, turn: int) -> None:
-    shutil.copytree(unpacked, folder, dirs_exist_ok=True)
+@pytest.mark.usefixtures("_built_once")
+def test_a_damaged_copy_is_written_again(folder: Path, package: str, turn: int) -> None:
+    assert _use(package)
     (copy,) = folder.glob(f"{package}-*")
     for number, file in enumerate(sorted(copy.iterdir()), turn):
         damage = DAMAGES[number % len(DAMAGES)]
@@ -86,6 +97,7 @@ def test_a_damaged_copy_is_written_again(folder: Path, unpacked: Path, package: 
         assert file.read_bytes() == content
 
 
+@pytest.mark.usefixtures("_built_once")
 def test_a_folder_that_cannot_be_written_costs_no_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "file").write_text("", encoding="utf-8")
     monkeypatch.setattr(lexicon, "_folders", [folder / "file" / "cache"])
