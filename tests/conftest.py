@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ LONGEST_NAME = 300  # characters of a text that a test is called by
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: many tests wait for servers, browsers and processes."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end what tests start, also where a script's background passes on that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
