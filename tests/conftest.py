@@ -1,6 +1,7 @@
 """What applies to every test: no network but loopback, no user's settings, no user's folders."""
 
 import functools
+import itertools
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ import hypothesis
 import pytest
 
 from tests.support.browser import ARGUMENTS
+from tests.support.certificates import shared_context
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, FILE, ORDER, Terminal
 
@@ -100,14 +102,21 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders; `mktemp` looks through all of a worker's thousands for the next."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, _languages: Path) -> None:
+def _own_folders(monkeypatch: pytest.MonkeyPatch, _homes: Iterator[Path], _languages: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "SYNOPSIS_", "HF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")  # findings are in the locale's language
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
@@ -118,7 +127,8 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_files_read_once() -> Iterator[None]:
-    """Read the program's own templates and examples once a worker; that is half the time of a command."""
+    """Read what all commands read once a worker, such as templates and examples: it is most of their time."""
+    import httpcore2
     import typer.main
 
     from synopsis_writer import examples
@@ -145,6 +155,7 @@ def _own_files_read_once() -> Iterator[None]:
         patch.setattr(templates, "load_template", once(templates.load_template))
         patch.setattr(copies, "lower_words", functools.lru_cache(1000)(lower_words))
         patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        patch.setattr(httpcore2, "default_ssl_context", shared_context)
         yield
 
 
