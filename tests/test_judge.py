@@ -10,17 +10,20 @@ from typing import Any
 
 import pytest
 
+from synopsis_writer.cli.console import table
 from synopsis_writer.errors import ConnectionFailedError, RequestRefusedError, TemplateError
 from synopsis_writer.evals.checks import (
     CORRUPTIONS,
     RATED,
+    TALLY_HEADS,
     Corruption,
     Outcomes,
     Tally,
     check_judge,
-    check_table,
     corrupt,
     tallies,
+    tally_rows,
+    trusts,
 )
 from synopsis_writer.evals.judge import (
     Judge,
@@ -588,7 +591,7 @@ async def test_a_judge_that_cannot_be_read_is_unscored_not_wrong() -> None:
     whole = tallies(outcomes)[-1]
     assert (whole.wins + whole.ties + whole.losses, whole.agreement) == (0, None)
     assert whole.unscored > 30
-    assert check_table("j", outcomes).splitlines()[-1].endswith("unscored")
+    assert [row[-1] for row in tally_rows(outcomes)][-1] == "unscored"
 
 
 async def test_a_judge_is_checked_on_pairs_that_people_have_rated() -> None:
@@ -597,8 +600,7 @@ async def test_a_judge_is_checked_on_pairs_that_people_have_rated() -> None:
     outcomes: Outcomes = Counter()
     await check_judge(one, [], CORRUPTIONS, 0, outcomes, rated=rated)
     assert tallies(outcomes)[-2:] == [Tally(RATED, "", wins=6), Tally("all", "")]
-    (line,) = [line for line in check_table("j", outcomes).splitlines() if line.startswith("j: ")]
-    assert line == "j: agrees with people in 100% (61% to 100%) of 6 pairs"
+    assert list(map(str, trusts(outcomes))) == ["agrees with people in 100% (61% to 100%) of 6 pairs"]
 
 
 async def test_a_check_that_fails_calls_off_the_rest() -> None:
@@ -639,10 +641,21 @@ def test_the_interval_is_wilsons(successes: int, trials: int, low: float, high: 
 def test_a_table_names_each_kind_and_sums_up() -> None:
     cut, other = "ending cut off", "another story"
     outcomes: Outcomes = Counter({(cut, 0.0): 9, (cut, 0.5): 1, (cut, None): 2, (other, 0.0): 10})
-    lines = check_table("j", outcomes).splitlines()
-    assert [line for line in lines if not line.endswith("unscored")][:-1] == [
-        "corruption             gate     wins  ties  losses  unscored   prefers the good text",
-        "ending cut off         partly      9     1       0         2   90% (60% to 98%)",
-        "another story          yes        10     0       0         0   100% (72% to 100%)",
-        "all                               19     1       0         2   95% (76% to 99%)",
+    lines = table(TALLY_HEADS, list(tally_rows(outcomes)))
+    assert [line for line in lines if not line.endswith("unscored")] == [
+        "corruption            gate    wins  ties  losses  unscored  prefers the good text",
+        "ending cut off        partly     9     1       0         2  90% (60% to 98%)",
+        "another story         yes       10     0       0         0  100% (72% to 100%)",
+        "all                             19     1       0         2  95% (76% to 99%)",
+    ]
+
+
+def test_a_table_fits_a_narrow_terminal() -> None:
+    outcomes: Outcomes = Counter({("ending cut off", 0.0): 9, ("ending cut off", 0.5): 1})
+    lines = list(table(TALLY_HEADS, list(tally_rows(outcomes)), width=40))
+    assert max(map(len, lines)) <= 40
+    start = lines.index("ending cut off")
+    assert lines[start + 1 : start + 3] == [
+        "  gate partly, wins 9, ties 1, losses 0,",
+        "  unscored 0, prefers the good text 90%",
     ]

@@ -1,9 +1,12 @@
 """What commands print: results to stdout, everything else to stderr."""
 
 import contextlib
+import functools
 import json
 import logging
+import shutil
 import sys
+import textwrap
 import time
 import traceback
 from collections import Counter
@@ -31,6 +34,7 @@ _LONGEST_LINE = 4_000  # characters of a line on stderr
 _PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
 _LINE_SECONDS = 10.0  # between two plain lines
 _MINUTE = 60
+_LEAST_COLUMN = 20  # cells for the last column of a table
 
 _log = logging.getLogger(__name__)
 status = _log.info  # prints a line on stderr, but with --quiet
@@ -74,6 +78,25 @@ class Output:
         for problem in self.problems:
             print_error(problem)
         return self.code
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> Iterator[str]:
+    """Yield aligned lines, numbers to the right; where they are wider than the terminal, a block of lines a row."""
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    *columns, _ = zip(heads, *rows, strict=True)
+    sizes = [max(len(str(cell)) for cell in column) for column in columns]
+    wrap: Any = functools.partial(textwrap.wrap, width=width, break_on_hyphens=False)
+    if sum(sizes) + 2 * len(sizes) + _LEAST_COLUMN > width:
+        for first, *cells in rows:
+            named = ", ".join(f"{head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell != "")
+            yield from (str(first), *wrap(named, initial_indent="  ", subsequent_indent="  "))
+        return
+    is_number = [all(isinstance(cell, int) for cell in column[1:]) for column in columns]
+    for *cells, last in (heads, *rows):
+        columns_of_row = zip(map(str, cells), sizes, is_number, strict=True)
+        start = "".join(f"{cell:{'>' if right else '<'}{size}}  " for cell, size, right in columns_of_row)
+        yield from wrap(str(last), initial_indent=start, subsequent_indent=" " * len(start)) or [start.rstrip()]
 
 
 def written(paths: Iterable[Path]) -> Output:

@@ -350,7 +350,8 @@ def judge_check(
                 await checks.check_judge(*measured, concurrency=flags.concurrency, rated=pairs)
             finally:
                 if outcomes and not json:
-                    print_result(checks.check_table(model, outcomes))
+                    print_result(*console.table(checks.TALLY_HEADS, [*checks.tally_rows(outcomes)]))
+                    print_result(*(f"{model}: {trust}" for trust in checks.trusts(outcomes)))
                 checked.append({**checks.check_data(model, outcomes), **base.bill_data(asked.answers)})
                 status(f"{model}: {base.bill(asked.answers)}" if len(judge) > 1 else base.bill(asked.answers))
 
@@ -394,7 +395,8 @@ def review_check(
         answers = [answer for each in readings for answer in each.answers]
         if rows:
             data = {"results": rows, **({"review": base.bill_data(answers)} if answers else {})}
-            Output(data, [checks.review_table(rows)]).print(as_json=json)
+            heads, *lines = checks.review_rows(rows)
+            Output(data, console.table(heads, lines)).print(as_json=json)
         if answers:
             status(base.bill(answers, len(answers)))
     return ModelError.exit_code if any(row["unread"] for row in rows) else 0

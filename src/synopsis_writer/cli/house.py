@@ -9,7 +9,7 @@ import typer
 
 from synopsis_writer.characters import count_of
 from synopsis_writer.cli import lazily, options
-from synopsis_writer.cli.console import Output, print_error, print_result, status, warn, written
+from synopsis_writer.cli.console import Output, print_error, print_result, status, table, warn, written
 from synopsis_writer.cli.options import argument, option, switch
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError
 
@@ -141,20 +141,26 @@ def _proven(proof: "proofs.Proof", house: str, code: int = 0) -> Output:
     lines = []
     for form in dict.fromkeys(line.form for line in proof.lines):
         lines.append(f"{form}: how each check judges your own texts")
-        lines.append(f"{'check':12} {'level':8} {'refuses':9} {'warns':5} limit")
-        for line in (each for each in proof.lines if each.form == form):
-            counts = f"{len(line.refused):3} of {line.texts:<3} {len(line.named) or '':<5}"
-            lines.append(f"{line.check:12} {line.level:8} {counts} {line.limit}".rstrip())
-            if ids := (*line.refused, *line.named):
-                lines.append(f"{'':12} {', '.join(ids)}")
-        lines.append(f"\n{'damaged copies of them':30} {'check':12} {'refused':9} warned of")
-        for damage in (each for each in proof.damages if each.form == form):
-            counts = f"{damage.refused:3} of {damage.copies:<3} {damage.named or ''}"
-            lines.append(f"{damage.damage:30} {damage.check:12} {counts}".rstrip())
-        lines.append("")
+        own = [
+            (each.check, each.level, f"{len(each.refused)} of {each.texts}", len(each.named) or "", _limit(each))
+            for each in proof.lines
+            if each.form == form
+        ]
+        lines += [*table(("check", "level", "refuses", "warns", "limit"), own), ""]
+        damaged = [
+            (each.damage, each.check, f"{each.refused} of {each.copies}", each.named or "")
+            for each in proof.damages
+            if each.form == form
+        ]
+        lines += [*table(("damaged copies of them", "check", "refused", "warned of"), damaged), ""]
     caught = f"{proof.caught:.1%} of {sum(damage.copies for damage in proof.damages)} damaged copies"
     lines.append(f"{caught} are refused or warned of by the check that should")
     return Output({"house": house, **proof.as_data()}, lines, code=code)
+
+
+def _limit(line: "proofs.Line") -> str:
+    ids = ", ".join((*line.refused, *line.named))
+    return f"{line.limit} ({ids})" if ids else line.limit
 
 
 @app.command("cast")

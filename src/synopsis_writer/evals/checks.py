@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import combinations, product
@@ -31,7 +31,7 @@ from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
 
 RATED = "rated by people"  # in the place of a corruption: the better text of a pair is the good one
-_COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
+TALLY_HEADS = ("corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
 Half = Literal["tuning", "held-out"]
 HALVES: tuple[Half, ...] = ("tuning", "held-out")
 KINDS = "name first-name role gender relation number age time knowledge step reference language".split()
@@ -107,34 +107,31 @@ def tallies(outcomes: Outcomes) -> list[Tally]:
     return [*(tally(name, name) for name in (*gates, *rated)), tally("all", *gates)]
 
 
-def check_table(judge: str, outcomes: Outcomes) -> str:
-    """Return the tallies of a judge's pairs as lines to print, and how far to trust it."""
-    heads = "corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text"
-    lines = [_COLUMNS.format(*heads)]
+def tally_rows(outcomes: Outcomes) -> Iterator[Sequence[object]]:
+    """Yield the tallies of a judge's pairs as rows to print below `TALLY_HEADS`."""
     for each in tallies(outcomes):
         share = each.agreement
         agreement = f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})" if share else "unscored"
-        counts = each.wins, each.ties, each.losses, each.unscored
-        lines.append(_COLUMNS.format(each.corruption, each.gate, *counts, agreement))
-    return "\n".join([*lines, *(f"{judge}: {trust}" for trust in _trusts(outcomes))])
+        yield each.corruption, each.gate, each.wins, each.ties, each.losses, each.unscored, agreement
 
 
 def check_data(judge: str, outcomes: Outcomes) -> dict[str, Any]:
-    """Return the same as JSON holds it."""
-    trusts = _trusts(outcomes)
+    """Return how a judge did as JSON holds it."""
+    judged = trusts(outcomes)
     return {
         "judge": judge,
-        "untrusted": not trusts or any(each.is_untrusted for each in trusts),
-        "agreement": {each.what: each.agreement and asdict(each.agreement) for each in trusts},
+        "untrusted": not judged or any(each.is_untrusted for each in judged),
+        "agreement": {each.what: each.agreement and asdict(each.agreement) for each in judged},
         "tallies": [asdict(each) for each in tallies(outcomes)[:-1]],
     }
 
 
-def _trusts(outcomes: Outcomes) -> list[Trust]:
+def trusts(outcomes: Outcomes) -> list[Trust]:
+    """Return how far to trust a judge, on corrupted texts and, where there are any, on pairs that people rated."""
     *kinds, whole = tallies(outcomes)
-    trusts = [Trust(whole.agreement, "prefers the good text")]
-    trusts += [Trust(each.agreement, "agrees with people") for each in kinds if each.corruption == RATED]
-    return [trust for trust in trusts if trust.agreement]
+    measured = [Trust(whole.agreement, "prefers the good text")]
+    measured += [Trust(each.agreement, "agrees with people") for each in kinds if each.corruption == RATED]
+    return [trust for trust in measured if trust.agreement]
 
 
 def corrupt(corruption: Corruption, case: Case, cases: Sequence[Case], seed: int) -> Synopsis | None:
@@ -372,13 +369,11 @@ def review_summary(readings: Sequence[Reading], halves: Sequence[Half]) -> list[
     return rows
 
 
-def review_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a summary as lines to print."""
-    lines = [("kind of slip", *(f"{row['by']}, {row['half']}" for row in rows))]
+def review_rows(summary: Sequence[dict[str, Any]]) -> Iterator[Sequence[str]]:
+    """Yield a summary as rows to print, the heading first."""
+    yield "kind of slip", *(f"{each['by']}, {each['half']}" for each in summary)
     for kind in (*KINDS, ""):
-        shares = [row["recall"][kind] for row in rows]
-        found = [f"{share['found']} of {share['of']}" if share else "–" for share in shares]
-        lines.append((kind or "all slips", *found))
-    keys = ("clean_texts_marked", "other_sentences_marked", "unread")
-    lines += [(key.replace("_", " "), *(str(row[key]) for row in rows)) for key in keys]
-    return "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
+        shares = [each["recall"][kind] for each in summary]
+        yield kind or "all slips", *(f"{share['found']} of {share['of']}" if share else "–" for share in shares)
+    for key in ("clean_texts_marked", "other_sentences_marked", "unread"):
+        yield key.replace("_", " "), *(str(each[key]) for each in summary)
