@@ -258,6 +258,11 @@ def test_what_cannot_be_exported_is_refused_in_a_line(
 def test_one_file_that_cannot_be_read_does_not_keep_the_others(terminal: Terminal) -> None:
     run = terminal("export", "missing.md", str(EXAMPLE), "--format", "json")
     assert (run.code, json.loads(run.out)["title"]) == (2, "Reine Herztöne")
+    (terminal.folder / "texte").mkdir()
+    (terminal.folder / "texte" / "a.md").write_text("", encoding="utf-8")
+    (terminal.folder / "texte" / "b.md").write_bytes(EXAMPLE.read_bytes())
+    run = terminal("export", "texte", "--format", "json")
+    assert (run.code, json.loads(run.out)["title"]) == (2, "Reine Herztöne")
 
 
 def test_a_csv_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -273,3 +278,16 @@ def test_an_export_into_its_own_folder_is_not_read_again(terminal: Terminal) -> 
     first = (terminal.folder / "all.json").read_bytes()
     assert terminal(*order).code == 0
     assert (terminal.folder / "all.json").read_bytes() == first
+
+
+@pytest.mark.parametrize("file_format", ["docx", "html", "jsonld", "csv", "json", "txt"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_earlier_export_of_another_name_is_not_read_again(terminal: Terminal, file_format: str, count: int) -> None:
+    folder = terminal.folder / "texte"
+    folder.mkdir()
+    for path in [EXAMPLE, EXAMPLE.with_name("petersilie.md")][:count]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert terminal("export", "texte", "--format", file_format, "-o", f"texte/alle.{file_format}").code == 0
+    run = terminal("export", "texte", "--format", "csv")
+    assert run.code == 0
+    assert len(list(csv.DictReader(io.StringIO(run.out)))) == count

@@ -38,6 +38,7 @@ with lazily():
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 _ESCAPES = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})  # of GitHub's workflow commands
 _STDOUT = Path("-")
+_NOTHING = "nothing to export: name saved synopses, a folder of them, or a batch's folder"
 
 
 @dataclass(frozen=True)
@@ -295,9 +296,10 @@ def export(
         raise FileError(f"{output}: is there: name another file, or replace it with --force")
     if output != _STDOUT and any(store.is_of_batch(output, path) for path in (*files, output.parent)):
         raise FileError(f"{output}: is to be exported, or belongs to a batch: name another file")
-    chosen, code = _sheets(files, output, houses.open_house(options.settings_from(house=house)).orthography)
+    language, chosen = houses.open_house(options.settings_from(house=house)).orthography, list[sheets.Sheet]()
+    code = max(_add_sheets(path, output, language, chosen) for path in files)
     if not chosen:
-        return code
+        return code or console.fail(_NOTHING, InputError.exit_code)
     if file_format == "xmltv":
         content, unplaced = sheets.xmltv_sheets(chosen, _place(into, channel, start, stop))
         for sheet in unplaced:
@@ -337,25 +339,25 @@ def _time(flag: str, text: str) -> datetime:
         raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
 
 
-def _sheets(paths: list[Path], output: Path, language: str) -> "tuple[list[sheets.Sheet], int]":
-    """Return the sheets of all that can be read, and the exit code; what cannot is printed."""
-    found: list[sheets.Sheet] = []
-    code = 0
-    for path in paths:
-        try:
-            if (path / store.RECORD_FILE).exists():
-                with store.read_batch(path) as batch:
-                    found += [sheets.sheet_of(each, language) for each in rows.documents(batch.accepted())]
-                continue
-            # What an earlier export wrote into the folder is no text of it.
-            texts = [file for file in reading.text_files(path) if file.resolve() != output.resolve()]
-            for source in (each for file in texts for each in reading.read_sources(file)):
+def _add_sheets(path: Path, output: Path, language: str, chosen: "list[sheets.Sheet]", *, is_named: bool = True) -> int:
+    """Add what a file, a folder or a batch holds to `chosen`; print what cannot be read; return the exit code."""
+    try:
+        if (path / store.RECORD_FILE).exists():
+            with store.read_batch(path) as batch:
+                chosen += [sheets.sheet_of(each, language) for each in rows.documents(batch.accepted())]
+        elif path.is_dir():
+            files = sorted(reading.text_files(path), key=lambda file: file.suffix.lower() not in releasing.SUFFIXES)
+            return max(_add_sheets(file, output, language, chosen, is_named=False) for file in files)
+        elif path.resolve() != output.resolve():
+            for source in reading.read_sources(path):
+                sheet = sheets.sheet_of(source.document, language)
+                if not is_named and path.suffix.lower() not in releasing.SUFFIXES and sheets.repeats(sheet, chosen):
+                    status(f"{source.where}: left out, as an earlier export of the same texts")
+                    continue
                 if source.document.has_changed:
                     warn(f"{source.where}: was changed after its release: the record of that is left out")
-                found.append(sheets.sheet_of(source.document, language))
-        except InputError as error:
-            print_error(str(error))
-            code = error.exit_code
-    if not found and not code:
-        raise InputError("nothing to export: name saved synopses, a folder of them, or a batch's folder")
-    return found, code
+                chosen.append(sheet)
+    except InputError as error:
+        print_error(str(error))
+        return error.exit_code
+    return 0

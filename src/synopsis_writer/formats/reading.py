@@ -115,13 +115,22 @@ def text_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return [folder]
     try:
-        found = (path for path in find_files(folder, "**/*") if path.suffix.lower() in READERS)
-        files = [path for path in found if path.is_file()]
+        known = (path for path in find_files(folder, "**/*") if path.suffix.lower() in READERS)
+        files = [path for path in known if path.is_file() and not _is_json_export(path)]
     except OSError as error:
         raise FileError(os_reason(error, folder)) from error
     if not files:
         raise FileError(f"{folder}: holds no text: put {', '.join(sorted(READERS))} files into it")
     return files
+
+
+def _is_json_export(path: Path) -> bool:
+    """Whether a file is what `export` writes of many texts as JSON, or of any as JSON-LD."""
+    if path.suffix.lower() != ".json":
+        return False
+    with path.open("rb") as file:
+        head = file.read(100).lstrip()
+    return head.startswith(b"[") or b'"@context"' in head
 
 
 def first_sentence(text: str) -> str:
