@@ -19,8 +19,9 @@ import pytest
 import typer.main
 from shellingham import ShellDetectionFailure, detect_shell
 
+from synopsis_writer import cli
 from synopsis_writer.brief import Brief
-from synopsis_writer.cli import main, options
+from synopsis_writer.cli import options
 from synopsis_writer.examples import load_example
 from synopsis_writer.models.resolve import limits_of
 from synopsis_writer.settings import Settings, folder, load_settings
@@ -341,7 +342,7 @@ def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(
     monkeypatch.delitem(sys.modules, "synopsis_writer.cli.app", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
     with pytest.raises(SystemExit) as end:
-        main()
+        cli.run()
     assert end.value.code == 130
     assert capsys.readouterr().err == "synopsis: interrupted: run the same command again\n"
 
@@ -452,7 +453,7 @@ def test_what_is_no_terminal_gets_utf_8_and_plain_line_ends(monkeypatch: pytest.
         monkeypatch.setattr(sys, name, stream)
     monkeypatch.setattr(sys, "argv", ["synopsis", "examples", "show", f"rote-rosen/{EXAMPLE.stem}"])
     with pytest.raises(SystemExit) as end:
-        main()
+        cli.run()
     assert end.value.code == 0
     assert isinstance(sys.stdout, io.TextIOWrapper)
     assert isinstance(sys.stdout.buffer, io.BytesIO)

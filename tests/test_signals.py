@@ -99,6 +99,20 @@ def test_a_command_that_still_loads(tmp_path: Path, command: tuple[str, ...], ki
     assert check_end(process, kind) == ""
 
 
+@pytest.mark.parametrize("kind", ENDS)
+@pytest.mark.parametrize("module", ["openai", "sentencex"])
+def test_a_write_whose_packages_or_gate_still_load(tmp_path: Path, module: str, kind: signal.Signals) -> None:
+    (tmp_path / "slow").mkdir()
+    slow = "import pathlib, time; pathlib.Path('loading').touch(); time.sleep(600)"
+    (tmp_path / "slow" / f"{module}.py").write_text(slow, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path / "slow"), *sys.path])
+    with LoopbackServer([Silence(600)]) as server:
+        process = start(tmp_path, sys.executable, COMMAND, "write", *ORDER, server=server, PYTHONPATH=path)
+        wait_for((tmp_path / "loading").exists, process)
+        process.send_signal(kind)
+        assert check_end(process, kind) == ""
+
+
 @pytest.mark.parametrize(
     ("command", "kind"),
     [

@@ -645,7 +645,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             if self._runner is not None:
                 self._finalizer()
                 self._runner = None
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread.shutdown(wait=False, cancel_futures=True)
             self._thread = _new_thread()
             if (log := vars(self).pop("log", None)) is not None and log is not self._log:
                 log.close()
@@ -659,7 +659,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             return
         is_hosted = self._client is None and self.model.kind == "hosted"
         slow = ("openai", "genai_prices") if is_hosted else ()  # imported beside the loading
-        imports = asyncio.to_thread(lambda: [*map(importlib.import_module, slow)])
+        # Not by `to_thread`: the loop waits for its threads, also where Ctrl-C ends it.
+        imports = asyncio.wrap_future(_new_thread().submit(lambda: [*map(importlib.import_module, slow)]))
         await asyncio.gather(self._in_thread(lambda: self.workspace), imports)
         if not self._is_demo and self.workspace.pool.examples:
             await self._in_thread(lambda: self.workspace.index)

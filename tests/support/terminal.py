@@ -60,7 +60,7 @@ class Terminal:
             stack.enter_context(mock.patch.dict(os.environ, _settings(server, environment)))
             stack.enter_context(mock.patch.object(sys, "argv", [COMMAND, *arguments]))
             try:
-                cli.main()
+                cli.run()
             except SystemExit as end:
                 code = end.code
             else:

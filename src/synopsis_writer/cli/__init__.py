@@ -20,7 +20,17 @@ _received: list[signal.Signals] = []  # SIGTERM or SIGHUP, in order; see `end_qu
 
 
 def main() -> None:
-    """Run the command `synopsis`; a signal while it loads or ends is answered like one while it works."""
+    """Run the command `synopsis` as this process, which a signal ends at once."""
+    try:
+        run()
+    except SystemExit as end:
+        if end.code in [128 + getattr(signal, name, 0) for name in _WORDS]:
+            os._exit(end.code)  # Python would wait for threads that load word lists or import packages
+        raise
+
+
+def run() -> None:
+    """Run the command, and exit with its code, also where a signal comes while it loads or ends."""
     gc.set_threshold(*THRESHOLD)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some, it reads every package's
     _received.clear()
@@ -107,4 +117,4 @@ def lazily() -> Iterator[None]:
         vars(builtins)["__import__"] = at_once
 
 
-__all__ = ["end_quietly", "interruption", "is_signalled", "lazily", "main"]
+__all__ = ["end_quietly", "interruption", "is_signalled", "lazily", "main", "run"]
