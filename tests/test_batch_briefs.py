@@ -174,6 +174,7 @@ GOOD = b"a,Rote Rosen,Ein Hund\n"
         ("x.jsonl", b"[1]\n", BriefError, "x.jsonl:1: is not a JSON object: write one a line, in braces"),
         ("x.jsonl", b'{"show": "a",\n', BriefError, "x.jsonl:1: not JSON: "),
         ("x.jsonl", b"[" * 100_000, BriefError, "x.jsonl:1: not JSON: "),
+        ("x.jsonl", b'{"show": "a", "theme": "b", "beat": [%s1]}' % (b"1," * 400_000), BriefError, "and 995 more"),
         ("x.jsonl", b'{"show": {"a": 1}, "theme": "b"}', BriefError, "x.jsonl:1: show: is not a text"),
         ("x.yaml", b"show: a\n", BriefError, "x.yaml:1: write a list of briefs, each beginning"),
         ("x.yaml", b"- a\n", BriefError, "x.yaml:1: write a list of briefs, each beginning"),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from synopsis_writer.answers import find_objects, parts_so_far, read_json
 from synopsis_writer.errors import ModelError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
@@ -21,6 +23,7 @@ from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.responses import EventReader, StreamedAnswer, read_bounded
 from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.result import Attempt
+from synopsis_writer.synopsis import Synopsis, parse
 from tests.support.loopback import event
 
 PIECE = 65_536
@@ -247,6 +250,39 @@ def test_a_bomb_takes_less_than_500_megabytes(tmp_path: Path, status: int, kind:
 
 @pytest.mark.parametrize("piece", ['{"a":\'b}', '{"a":"}{', "{'", '{"a":{', '{"a": "x" y}'])
 def test_an_answer_of_very_many_broken_objects_is_given_up_after_some(piece: str) -> None:
-    from synopsis_writer.answers import find_objects
-
     assert len(find_objects(piece * 1_000)) <= 100
+
+
+MANY = {
+    "{}": ("", "{}", ""),
+    "objects": ("", '{"a": 1} ', ""),
+    "numbers": ('{"title": "a", "characters": [', "1,", "1]}"),
+    "names": ('{"characters": [', '"a:b",', '""]}'),
+    "lists": ('{"paragraphs": [', "[],", "[]]}"),
+    "deep lists": ('{"paragraphs": [', "[[[[[]]]]],", "[]]}"),
+    "without commas": ("{characters: [", "1 ", "]}"),
+    "without quotes": ("{", "a:1 ", "}"),
+    "comments": ("{characters: [", "'a'/**/", "]}"),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_an_answer_of_very_many_values_is_refused_before_they_take_memory(kind: str) -> None:
+    head, part, tail = MANY[kind]
+    answer = head + part * (1_000_000 // len(part)) + tail
+    tracemalloc.start()
+    try:
+        parsed = parse(Answer(answer).content, Synopsis)
+        assert parts_so_far(answer) == ("", [])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert parsed.value is None
+    assert len(parsed.problem) < 200
+    assert peak < 30 * len(answer)
+
+
+@pytest.mark.parametrize("body", [b"[%s1]" % (b"1," * 200_000), b'{"a":[%s[]]}' % (b"[]," * 100_000), b"[" * 900_000])
+def test_json_of_very_many_values_is_not_read(body: bytes) -> None:
+    with pytest.raises(ValueError, match="has more than 100,000 values"):
+        read_json(body)

@@ -19,6 +19,8 @@ _MARK = re.compile(
 )
 _MOST_DIGITS = 300  # of a whole number; Python reads no 4,300
 _MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
+_MOST_VALUES = 100_000  # of JSON: each may take two kilobytes until it is refused
+_MOST_REPAIRED = 10_000  # values of what is nearly JSON
 _DEEPEST = 20
 _NEAR = 20  # letters shown on both sides of the place where the JSON breaks
 # An object begins so; `{kein JSON}` does not.
@@ -56,6 +58,8 @@ def without_thoughts(text: str, *, is_cut: bool) -> str:
     """Return an answer without its model's thoughts, whose marks do not count inside a JSON object."""
     outside, start, is_open = "", 0, False
     end = failures = 0  # marks and objects are read up to `end`
+    if has_too_many_values(text):
+        return text
     for mark in _MARK.finditer(text):
         while failures < _MOST_FAILURES and (begun := text.find("{", end, mark.start())) >= 0:
             try:
@@ -80,6 +84,11 @@ def without_thoughts(text: str, *, is_cut: bool) -> str:
     return rest if rest.strip() or is_cut or "{" not in text else text
 
 
+def has_too_many_values(json_text: str) -> bool:
+    """Whether JSON may hold so many values that a few megabytes of it take gigabytes of memory."""
+    return sum(map(json_text.count, ",[{")) > _MOST_VALUES
+
+
 def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
@@ -88,7 +97,9 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
 
 def read_json(data: bytes | bytearray | str) -> Any:
-    """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply."""
+    """Read JSON that others wrote; raises ValueError where it is broken, nested too deeply, or too much."""
+    if has_too_many_values(data if isinstance(data, str) else data.decode("latin-1")):
+        raise ValueError(f"has more than {_MOST_VALUES:,} values")
     try:
         try:
             return json.loads(data, parse_int=_whole_number)
@@ -122,6 +133,8 @@ def find_objects(answer: str) -> list[JsonObject]:
         text = answer
     objects: list[JsonObject] = []
     end = failures = 0
+    if has_too_many_values(text):
+        return [JsonObject("", None, f"the JSON has more than {_MOST_VALUES:,} values")]
     while failures < _MOST_FAILURES and (begun := _START.search(text, end)):
         start = begun.start()
         try:
@@ -169,7 +182,7 @@ class _Reader:
     """Reads what is nearly JSON: commas, quotes of any kind or none, line ends, comments, `True`, odd blanks."""
 
     def __init__(self, text: str, at: int) -> None:
-        self.text, self.at = text, at
+        self.text, self.at, self.left = text, at, _MOST_REPAIRED
 
     def _broken(self, at: int, hint: str = "") -> json.JSONDecodeError:
         return json.JSONDecodeError(hint, self.text, at)
@@ -188,7 +201,8 @@ class _Reader:
     def _value(self, depth: int, after: re.Pattern[str] | None = None) -> Any:
         """Read a value; `after` is what may follow a string, None in an array."""
         self._take("")
-        if depth > _DEEPEST:
+        self.left -= 1
+        if depth > _DEEPEST or self.left < 0:
             raise self._broken(self.at)
         char = self.text[self.at : self.at + 1]
         if char == "{" and depth < _DEEPEST:

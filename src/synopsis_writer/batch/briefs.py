@@ -25,6 +25,7 @@ COLUMNS = tuple("id show theme form character beat words character-count air-dat
 _FIELD_COLUMNS = {"characters": "character", "beats": "beat"}  # where they are not the fields, with hyphens
 _BETWEEN = re.compile(r"\s+\|\s+|[\r\n]+")  # between the parts of a list in one cell
 _LONGEST_ID = 100
+_MOST_PARTS = 1_000  # of a list that are read, in order to say what is wrong with it
 
 _MOST_COLUMNS = 1_000
 _MOST_NAMED, _LONGEST_NAME = 5, 40  # unknown columns, and letters of a name, that a message shows
@@ -87,6 +88,8 @@ def _brief(where: str, cells: Mapping[str, Any], house: House) -> tuple[Brief, s
         if isinstance(cell, str):
             parts = [part for part in _BETWEEN.split(cell) if part.strip()]
             value = parts if column in {"character", "beat"} else cell.strip()
+        if isinstance(value, list | tuple):
+            value = value[:_MOST_PARTS]
         if value not in (None, "", []):
             values[column] = value
     try:

@@ -9,7 +9,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, Literal
@@ -311,7 +311,7 @@ class StreamedAnswer:
         """Add what is counted; some count prompt and answer in different events, some inside the choice."""
         for usage in filter(None, [place.get("usage") for place in (data, *_dicts(data.get("choices")))]):
             counted = read_usage(usage)
-            self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
+            self.usage = Usage(*map(max, vars(self.usage).values(), vars(counted).values()))
 
     def add(self, data: dict[str, Any]) -> None:
         """Add a completion or a piece of one, and show the text; raises InvalidResponseError."""

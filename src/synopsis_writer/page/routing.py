@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from synopsis_writer.answers import read_json
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.document import check_values
 from synopsis_writer.errors import FileError, InputError, SynopsisError, explain
@@ -121,8 +122,8 @@ async def body_of(request: Request, most: int = _MOST_SENT) -> bytes:
 
 def _parse(body: bytes, fields: dict[str, str], shape: type[Sent]) -> Any:
     try:
-        data = _clean(json.loads(body or b"{}"))
-    except (ValueError, RecursionError) as error:
+        data = _clean(read_json(body or b"{}"))
+    except ValueError as error:
         raise InputError(f"what was sent is no JSON: {str(error)[:100]}") from error
     if not isinstance(data, dict):
         raise InputError("the request holds no object: send one as JSON")
