@@ -122,7 +122,7 @@ def test_only_the_houses_quotation_marks_are_prose(tmp_path: Path, marks: str, r
     for text in wrong:
         finding = look(own, "markup", text)
         assert finding is not None
-        assert f"quotation marks other than {marks}" in finding.message
+        assert f"quotation marks other than {marks}: write plain prose." in finding.sentence
 
 
 def test_a_swiss_house_writes_ss_and_the_finding_brings_its_fix(tmp_path: Path) -> None:
@@ -154,6 +154,11 @@ _MORE = "Der Arzt sucht seit Jahren jemanden, der die Praxis im Tal übernimmt. 
         # Actors are no part of a sentence.
         ("rhythm", f"{_MORE}Es sucht Ida (Rosa Blum) {'den Hund ' * 17}mit Max (Jan van der Laan).", True),
         ("rhythm", f"{_MORE}Es sucht Ida und Rosa Blum {'den Hund ' * 17}mit Max und Jan van der Laan.", False),
+        # One or two sentences show no mean.
+        ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max.", True),
+        ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max. " * 2, True),
+        ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max. " * 3, False),
+        ("rhythm", "Ida sucht Max. Max geht.", False),
         # Two unknown words with capitals may be names.
         ("spelling", f"{_MORE}Im Tal von Schlorzau lebt der Glunggepuur.", True),
         ("spelling", f"{_MORE}Im Tal von Schlorzau glunggert der Arzt.", False),

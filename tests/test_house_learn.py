@@ -654,6 +654,15 @@ def test_a_folder_that_is_no_house_is_never_replaced(tmp_path: Path, capsys: pyt
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 
+def test_a_house_in_a_folder_that_is_not_there_is_refused_before_a_theme_is_paid_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learn = ["house", "learn", str(written(tmp_path / "in", EPG[:2])), "--out", str(tmp_path / "a" / "b"), "--ask"]
+    assert run(learn) == 2
+    assert f"{tmp_path / 'a'}: no such folder: make it, or name another with --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_a_house_below_the_texts_is_not_learnt_from_again(tmp_path: Path) -> None:
     written(tmp_path, EPG[:3])
     for _ in range(2):
@@ -668,6 +677,15 @@ def test_a_name_that_texts_have_in_the_genitive_alone_is_learnt_without_it(tmp_p
     texts = ["Am Morgen ist Nepomuks Sehne gerissen, und Tobias schweigt.", "Tobias bereut Nepomuks Verletzung sehr."]
     (show,) = learnt(written(tmp_path / "texte", texts)).shows
     assert {member.name for member in show.cast} == {"Nepomuk", "Tobias"}
+
+
+def test_a_first_name_that_is_hardly_a_word_is_learnt_with_its_last_name(tmp_path: Path) -> None:
+    texts = [
+        "Am Hafen wartet Inselpolizist Remmer Harms auf die Fähre.",
+        "Um vier Uhr muss Remmer ins Wasser springen.",
+    ]
+    (show,) = learnt(written(tmp_path / "texte", texts)).shows
+    assert [(member.name, member.role) for member in show.cast] == [("Remmer Harms", "Inselpolizist")]
 
 
 def test_people_of_a_show_are_added_and_removed(

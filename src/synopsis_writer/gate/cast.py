@@ -19,7 +19,7 @@ _Problem = tuple[Wording, Sequence[Span]]  # of a finding
 _Mentions = Sequence[tuple["Name", Span]]  # of people by first and last name
 _NO_NAMES = lexicon.TITLES | lexicon.ADDRESSES
 _GENITIVE = re.compile(r"[’']?s$|[’']$")
-_LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
+_LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one, and of a noun that is no name
 Value = TypeVar("Value")
 
 
@@ -238,7 +238,7 @@ def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool
     if not is_noun(word) or word in own_words("first names"):
         return True
     is_common = occupation(word) or lexicon.gender(word) or lexicon.is_compound(word)
-    return after_first_name and not is_common
+    return (after_first_name or lexicon.commonness(word) < _LISTED) and not is_common
 
 
 def is_calling(word: str) -> bool:

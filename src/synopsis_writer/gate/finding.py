@@ -121,7 +121,7 @@ class Finding:
         """What is wrong and what to do, in one line."""
         if not self.hint:
             return self.message
-        return f"{self.message}{' ' if self.message.endswith(('.', '“')) else ': '}{self.hint}"
+        return f"{self.message}{' ' if self.message.rstrip('“').endswith(('.', '?', '!', '…')) else ': '}{self.hint}"
 
     def marked_words(self, text: str) -> list[str]:
         """Return the words of `text` that it marks; what was measured where it marks none."""

@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged
+from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, exceeds, judged
 from synopsis_writer.gate.lexicon import pattern, word_lists
 from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, word_spans
@@ -82,7 +82,7 @@ def rhythm(subject: Subject) -> Finding:
     if longest > most:
         too_long = [sentence.span for sentence in text.sentences if sentence.length > most]
         return judged("rhythm", value, limit, say("long sentence", longest=longest, most=most), too_long)
-    if not low <= mean <= high:
+    if mean < low or (mean > high and len(text.lengths) >= FEWEST_CASES):  # of fewer the longest says enough
         problem = say("short sentences" if mean < low else "long sentences", mean=mean)
         return judged("rhythm", value, limit, problem)
     if len(text.lengths) >= FEWEST_SENTENCES and not within(deviation, form.sentence_deviation):

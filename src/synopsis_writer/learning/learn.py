@@ -315,7 +315,9 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
 
 
 def check_target(out: Path, *, force: bool) -> None:
-    """Raise FileError where `out` is there, unless it is an empty folder, or a house and `force` is given."""
+    """Raise FileError where `out` has no parent, or is there: neither empty, nor a house and `force` given."""
+    if not out.absolute().parent.is_dir():
+        raise FileError(f"{out.parent}: no such folder: make it, or name another with --out")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not (out / HOUSE_FILE).exists():
             raise FileError(f"{out}: is there, and no house: name a new folder with --out")
