@@ -27,6 +27,7 @@ from synopsis_writer.workspace import open_workspace
 from tests.houses.corpora import HOUSES, load
 
 TEXTS, WORDS, SHOWS = 200, 90, 20
+RUNS = 9  # of `check`
 
 
 def sentences() -> list[str]:
@@ -65,12 +66,15 @@ def check_rows(home: Path) -> list[Row]:
     path = min((home / "in").glob("*/*.txt"))
     command = [sys.executable, "-m", "synopsis_writer", "check", "--house", str(home / "house"), str(path)]
     times: list[float] = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    clock: list[float] = []
+    for _ in range(RUNS + 1):  # the first one fills the cache, and does not count
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run(command, check=False, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        clock.append(time.perf_counter() - started)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return [Row("check on one file, from cold, median", f"{statistics.median(times[1:]):.2f} s", "≤ 0.6 s")]
+    measured = f"{statistics.median(times[1:]):.2f} s ({statistics.median(clock[1:]):.2f} s by the clock)"
+    return [Row("check on one file, from cold, median", measured, "≤ 0.6 s")]
 
 
 def gate_rows(home: Path) -> list[Row]:

@@ -8,6 +8,7 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate import lexicon, text
 from synopsis_writer.gate.lexicon import classify, commonness
 from synopsis_writer.gate.text import analyse, tag
+from synopsis_writer.storage import arrays
 from synopsis_writer.storage.arrays import Arrays
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,18 +57,19 @@ def built() -> dict[str, Arrays]:
 @pytest.fixture
 def _built_once(built: dict[str, Arrays], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the data of a package, which take a second, read once for all tests that are not about it."""
-    real = lexicon.cached
+    real = arrays.cached_arrays
 
-    def cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
+    def cached(path: Path | None, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool] = bool) -> Arrays:
         def build_once() -> Arrays:
+            package = path.name if path else ""
             if package not in built:
                 built[package] = build()
             return built[package]
 
-        return real(package, build_once, is_sound)
+        return real(path, build_once, is_sound)
 
-    monkeypatch.setattr(lexicon, "cached", cached)
-    monkeypatch.setattr(text, "cached", cached)
+    monkeypatch.setattr(lexicon, "cached_arrays", cached)
+    monkeypatch.setattr(arrays, "cached_arrays", cached)
 
 
 DAMAGES = (b"", b"\x93NUMPY half a file", None)  # None: it is cut

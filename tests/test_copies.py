@@ -112,5 +112,5 @@ def test_saving_twice_leaves_one_whole_folder(tmp_path: Path) -> None:
     save_arrays(tmp_path / "arrays", arrays)
     save_arrays(tmp_path / "arrays", {"numbers": np.arange(9)})
     assert [path.name for path in tmp_path.iterdir()] == ["arrays"]
-    opened = open_arrays(tmp_path / "arrays", lambda _: True)
+    opened = open_arrays(tmp_path / "arrays")
     assert opened["numbers"].tolist() == arrays["numbers"].tolist()

@@ -9,6 +9,7 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.errors import FileError, TemplateError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.house.house import built_in_house
+from synopsis_writer.prompts import templates
 from synopsis_writer.prompts.templates import (
     JUDGE_TEMPLATES,
     TEMPLATES,
@@ -200,3 +201,41 @@ def test_a_block_names_only_what_was_given() -> None:
         '{\n  "Serie": "X",\n  "Form": "episode",\n  "Thema": "Ein Fest",\n'
         '  "Szenen": [\n    "Er kommt."\n  ],\n  "Wörter": "250-400"\n}'
     )
+
+
+def _cached_rules(cache: Path, **changes: object) -> dict[str, str]:
+    house = built_in_house().model_copy(update=changes)
+    return load_prompts(folder("prompts"), house).copy_sources(cache)
+
+
+def test_rules_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = _cached_rules(tmp_path)
+    assert rendered == PROMPTS.copy_sources()
+    monkeypatch.setattr(templates, "render_rules", None)
+    assert _cached_rules(tmp_path) == rendered
+
+
+def test_another_house_or_program_has_its_own_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = _cached_rules(tmp_path)
+    assert _cached_rules(tmp_path, quotation_marks="«»") != rendered
+    monkeypatch.setattr(templates, "__version__", "next")
+    assert _cached_rules(tmp_path) == rendered
+    monkeypatch.setattr(templates, "read_text", lambda _: "other rules")
+    assert _cached_rules(tmp_path) == rendered
+    assert len(list(tmp_path.iterdir())) == 3  # of the four the newest
+
+
+@pytest.mark.parametrize("file", ["data.npy", "checksum.npy", "sizes.json"])
+def test_damaged_rules_are_rendered_again(tmp_path: Path, file: str) -> None:
+    rendered = _cached_rules(tmp_path)
+    (path,) = tmp_path.glob(f"*/{file}")
+    whole = path.read_bytes()
+    path.unlink()  # the old content may be mapped
+    path.write_bytes(whole.replace(whole[-9:-8], b"?"))
+    assert _cached_rules(tmp_path) == rendered
+    assert path.read_bytes() == whole
+
+
+def test_rules_need_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert _cached_rules(tmp_path / "file") == PROMPTS.copy_sources()

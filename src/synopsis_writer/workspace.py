@@ -183,7 +183,8 @@ def open_workspace(settings: Settings) -> Workspace:
     prompts = load_prompts(settings.own_prompts or folder("prompts"), house)
     if unknown := sorted(set(settings.disable) - set(CHECK_NAMES)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(CHECK_NAMES)}")
-    copies = index_sources(copy_sources(pool.examples, prompts.copy_sources()), settings.cache / "copies")
+    sources = copy_sources(pool.examples, prompts.copy_sources(settings.cache / "rules"))
+    copies = index_sources(sources, settings.cache / "copies")
     embeddings = None
     if settings.semantic:
         embedder = E5Embedder(settings.threads)

@@ -33,6 +33,7 @@ def run() -> None:
     """Run the command, and exit with its code, also where a signal comes while it loads or ends."""
     gc.set_threshold(*THRESHOLD)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some, it reads every package's
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more would start and find too little to do
     _received.clear()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP

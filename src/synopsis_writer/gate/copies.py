@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,15 +133,9 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
         starts = np.cumsum([0, *map(len, runs)], dtype=np.uint32)
         return {"hashes": hashes[order], "positions": order, "starts": starts}
 
-    def is_sound(arrays: Arrays) -> bool:
-        hashes, positions, starts = (arrays[name] for name in ("hashes", "positions", "starts"))
-        return len(starts) == len(sources) + 1 and len(hashes) == len(positions) == starts[-1]
-
-    if folder is None or len(sources) < FEWEST_CACHED:
-        return CopyIndex(sources, names, **build())
-    parts = ((source.id, source.text, *source.names) for source in sources)
-    key = digest([f"{_VERSION} {RUN}", *chain.from_iterable(parts)])
-    return CopyIndex(sources, names, **cached_arrays(folder / key, build, is_sound))
+    key = digest([f"{_VERSION} {RUN}", *(part for each in sources for part in (each.id, each.text, *each.names))])
+    path = folder / key if folder and len(sources) >= FEWEST_CACHED else None
+    return CopyIndex(sources, names, **cached_arrays(path, build))
 
 
 def fingerprints(hashes: Hashes) -> Fingerprints:

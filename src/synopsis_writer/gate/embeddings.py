@@ -141,13 +141,8 @@ def embed_sources(sources: Sequence[Source], embedder: Embedder, folder: Path | 
         return {"vectors": vectors, "starts": starts, "texts": np.array(keys, dtype="U24")}
 
     name = digest(part for source in sources for part in (source.id, source.text, *source.names))
-    arrays = cached_arrays(folder / f"{embedder.name}-{name}", build, _is_sound) if folder else build()
+    arrays = cached_arrays(folder and folder / f"{embedder.name}-{name}", build)
     return SourceEmbeddings(embedder, [source.id for source in sources], arrays["vectors"], arrays["starts"])
-
-
-def _is_sound(arrays: Arrays) -> bool:
-    starts = arrays["starts"]
-    return len(starts) == len(arrays["texts"]) + 1 and int(starts[-1]) == len(arrays["vectors"])
 
 
 def _cached_vectors(folder: Path, name: str) -> dict[str, Vectors]:
@@ -155,7 +150,7 @@ def _cached_vectors(folder: Path, name: str) -> dict[str, Vectors]:
     known: dict[str, Vectors] = {}
     for path in sorted(folder.glob(f"{name}-*")):
         with contextlib.suppress(OSError, ValueError):
-            arrays = open_arrays(path, _is_sound)
+            arrays = open_arrays(path)
             rows = np.split(arrays["vectors"], arrays["starts"][1:-1])
             known |= zip(arrays["texts"].tolist(), rows, strict=True)
     return known

@@ -190,12 +190,12 @@ def judged(
 
 def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
     """Return a finding in a language, with its German repair; one that was recorded stays as it is."""
-    if finding.wordings is None:
+    if finding.wordings is None or (finding.passed and language != "de"):
         return finding
     limit, message = finding.wordings
     german = replace(finding, limit=limit.text("de"), message=say("held").text())
     if finding.passed:
-        return german if language == "de" else finding
+        return german
     own, _, hint = message.text("de").partition(" | ")
     own = shortened(own, _LONGEST_MESSAGE)
     marked = [

@@ -134,6 +134,7 @@ def lacks_sharp_s(word: str) -> bool:
     return pattern("ss for sharp s").search(word) is not None
 
 
+@lru_cache(maxsize=50_000)
 def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:
     if not is_swiss and lacks_sharp_s(word):
         return True
@@ -149,6 +150,7 @@ def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:
 # none; the same texts with a typing error in every twentieth word have 2.5 % in the middle.
 UNKNOWN_SHARE = 0.012
 _FEWEST_UNKNOWN = 2  # one unknown word is no proof, nor are two with capitals, which may be names
+_is_old = lru_cache(maxsize=50_000)(lambda word: pattern("old spelling").fullmatch(word))
 _HYPHEN = re.compile(r"[-’'‐‑]")
 
 
@@ -162,7 +164,7 @@ def spelling(subject: Subject) -> Finding:
         if form not in given and not all(part in given or is_known(part) for part in _HYPHEN.split(form))
     }
     share = len(forms) / max(1, len(words))
-    old_forms = set(filter(pattern("old spelling").fullmatch, subject.text.counts)) - given
+    old_forms = set(filter(_is_old, subject.text.counts)) - given
     old = [word for word in words if word.lower in old_forms and not word.quoted]  # but a title may be
     unknown = [word for word in words if word.lower in forms]
     is_much = share > UNKNOWN_SHARE and len(forms) >= _FEWEST_UNKNOWN + all(word.form[0].isupper() for word in unknown)

@@ -4,7 +4,7 @@ import math
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from synopsis_writer import __version__
 from synopsis_writer.storage.arrays import Arrays, cached_arrays
 
 _DATA = Path(__file__).with_name("data")
@@ -81,9 +82,8 @@ def _listed(word: str, language: str) -> float:
     entries, starts = _frequencies()
     key = _entry(word, language)
     bucket = zlib.crc32(key) % _BUCKETS
-    found = entries.find(key, starts[bucket], starts[bucket + 1])
-    end = found + len(key)
-    return int(entries[end : end + 3]) / 100 if found >= 0 else 0.0
+    _, is_listed, rest = entries[starts[bucket] : starts[bucket + 1]].tobytes().partition(key)
+    return int(rest[:3]) / 100 if is_listed else 0.0
 
 
 _BUCKETS = 2**17
@@ -94,7 +94,7 @@ def _entry(word: str, language: str) -> bytes:
 
 
 @cache
-def _frequencies() -> tuple[bytes, Sequence[int]]:
+def _frequencies() -> tuple[memoryview, Sequence[int]]:
     """Return words and frequencies in two arrays that may be mapped: as a dict they take 0.3 s and 90 MB."""
 
     def build() -> Arrays:
@@ -110,8 +110,8 @@ def _frequencies() -> tuple[bytes, Sequence[int]]:
         starts = np.cumsum([0, *map(len, joined)], dtype=np.uint32)
         return {"entries": np.frombuffer(b"".join(joined), dtype=np.uint8), "starts": starts}
 
-    arrays = cached("wordfreq", build, lambda arrays: len(arrays["entries"]) == arrays["starts"][_BUCKETS])
-    return arrays["entries"].tobytes(), arrays["starts"].data
+    arrays = cached_arrays(cache_path("wordfreq"), build)
+    return arrays["entries"].data, arrays["starts"].data
 
 
 _folders: list[Path] = []
@@ -122,10 +122,9 @@ def cache_in(folder: Path) -> None:
     _folders[:] = [folder]
 
 
-def cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
-    """Return what is unpacked from a package's data, from the folder of `cache_in` if there is one."""
-    path = next((folder / f"{package}-{version(package)}" for folder in _folders), None)
-    return cached_arrays(path, build, is_sound) if path else build()
+def cache_path(package: str) -> Path | None:
+    """Return where what is unpacked from a package's data is cached, if `cache_in` named a folder."""
+    return next((folder / f"{package}-{version(package)}-{__version__}" for folder in _folders), None)
 
 
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
@@ -306,11 +305,7 @@ def _identifier() -> Any:
         identifier.set_languages(_LANGUAGES)
         return {name: np.asarray(getattr(identifier, name)) for name in names}
 
-    def is_sound(arrays: Arrays) -> bool:
-        rows, classes = len(arrays["tk_row"]), len(arrays["nb_pc"])
-        return rows == len(arrays["tk_output"]) and classes == len(arrays["nb_classes"]) == len(_LANGUAGES)
-
-    arrays = cached("py3langid", build, is_sound)
+    arrays = cached_arrays(cache_path("py3langid"), build)
     table, priors, classes, moves, output, rows = (arrays[name] for name in names)
     # Memory views are quicker than arrays, read number by number.
     parts = (table, priors, classes.tolist(), moves.data, output.tolist())

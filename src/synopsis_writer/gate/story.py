@@ -1,7 +1,6 @@
 """Checks of the story: no air dates of its own, nothing copied or repeated."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations, groupby
 
@@ -135,15 +134,13 @@ def moving_variety(words: Sequence[Word]) -> float:
     if not words:
         return 1.0
     width = min(_WINDOW, len(words))
-    counts = Counter(word.lower for word in words[:width])
-    shares = [len(counts) / width]
-    for old, new in zip(words, words[width:], strict=False):
-        counts[new.lower] += 1
-        counts[old.lower] -= 1
-        if not counts[old.lower]:
-            del counts[old.lower]
-        shares.append(len(counts) / width)
-    return sum(shares) / len(shares)
+    distinct, following = 0, dict[str, int]()  # of all windows together; where each word is next
+    for index in reversed(range(len(words))):  # it counts in the windows that do not reach the next
+        word = words[index].lower
+        last = min(index, following.get(word, len(words)) - width)
+        distinct += max(0, last - max(0, index - width + 1) + 1)
+        following[word] = index
+    return distinct / (len(words) - width + 1) / width
 
 
 def same_openings(text: Text) -> list[Sentence]:

@@ -1,16 +1,14 @@
 """A text analysed once: sentences, words, parts of speech."""
 
 import gzip
-import marshal
 import math
 import pickle
 import re
 import struct
 import unicodedata
-import zlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter, itemgetter
@@ -21,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from synopsis_writer.gate.lexicon import cached, commonness, is_known, own_words, pattern
-from synopsis_writer.storage.arrays import Arrays
+from synopsis_writer.gate.lexicon import cache_path, commonness, is_known, own_words, pattern
+from synopsis_writer.storage.arrays import cached_value
 
 MOST_CHARACTERS = 50_000  # what is analysed; thirty times the longest synopsis is enough to say "too long"
 
@@ -268,7 +266,7 @@ _TOKEN = re.compile(rf"({_WORD.pattern})|\d+|[^\w\s]")
 _START = (0, 1)  # the tags before a sentence, and before a word's morphemes
 _END = 2  # the tag at the end of a sentence
 _Pair = tuple[int, int]  # the last two tags
-_Path = tuple[float, int, Any]  # score, last tag, and the path before it
+_Path = tuple[float, _Pair, Any]  # score, last two tags, and the path before it
 _Scores = Mapping[int, float]  # by tag
 
 
@@ -296,7 +294,7 @@ _READING = struct.Struct("<hd")  # a tag and its score
 def _model() -> _Model:
     """Load HanTa's German model, by private parts of version 1.2, to which pyproject.toml holds it."""
 
-    def build() -> Arrays:
+    def build() -> list[Any]:
         import HanTa
 
         with gzip.open(Path(HanTa.__file__).with_name("morphmodel_ger.pgz")) as file:
@@ -310,7 +308,7 @@ def _model() -> _Model:
         for tag, scores in known.items():
             for morpheme, score in scores.items():
                 morphemes[morpheme] += _READING.pack(tag, score)
-        model = _Model(
+        return [
             numbers,
             names,
             {tag: (scores[False], scores[True]) for tag, scores in cases.items()},
@@ -323,12 +321,9 @@ def _model() -> _Model:
             {ending: {tag: endings[tag][ending] for tag in rare} for ending in endings[min(rare)]},
             {word: b"".join(_READING.pack(*each) for each in readings) for word, readings in words.items()},
             dict(morphemes),
-        )
-        data = marshal.dumps([*model], 4)  # format 4: every Python reads it
-        return {"model": np.frombuffer(data, np.uint8), "checksum": np.array([zlib.crc32(data)])}
+        ]
 
-    arrays = cached("HanTa", build, lambda arrays: zlib.crc32(arrays["model"].data) == arrays["checksum"][0])
-    model = _Model(*marshal.loads(arrays["model"].data))  # noqa: S302 - of the user's own cache
+    model = _Model(*cached_value(cache_path("HanTa"), build))
     return model._replace(follow=memoryview(model.follow).cast("f"))  # type: ignore[arg-type]
 
 
@@ -339,23 +334,22 @@ def tag(tokens: Sequence[str]) -> list[str]:
     """
     model = _model()
     rows, follow = model.rows, model.follow
-    paths: dict[_Pair, _Path] = {_START: (0.0, _START[1], None)}
+    paths: Collection[_Path] = [(0.0, _START, None)]
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
         found = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
         longer: dict[_Pair, _Path] = {}
-        if len(paths) > _BEAM:
-            paths = dict(sorted(paths.items(), key=lambda item: -item[1][0])[:_BEAM])
-        for pair, path in paths.items():
-            row, before, last = rows.get(pair, 0), path[0], pair[1]
+        for path in sorted(paths, key=itemgetter(0), reverse=True)[:_BEAM] if len(paths) > _BEAM else paths:
+            before, pair, _ = path
+            row, last = rows.get(pair, 0), pair[1]
             for number, score in found:
-                total = before + follow[row + number] + score
-                if (known := longer.get((last, number))) is None or total > known[0]:
-                    longer[last, number] = (total, number, path)
-        paths = longer
-    step: Any = paths[max(paths, key=lambda pair: paths[pair][0] + follow[rows.get(pair, 0) + _END])]
+                total, following = before + follow[row + number] + score, (last, number)
+                if following not in longer or total > longer[following][0]:
+                    longer[following] = (total, following, path)
+        paths = longer.values()
+    step: Any = max(paths, key=lambda path: path[0] + follow[rows.get(path[1], 0) + _END])
     tags: list[str] = []
     while step[2] is not None:
-        tags.append(model.names[step[1]])
+        tags.append(model.names[step[1][1]])
         step = step[2]
     return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
 
@@ -403,7 +397,7 @@ def _readings(word: str) -> Sequence[tuple[int, float]]:
         for end in range(start + 1, letters + 1) if followed else ():
             scores = _morpheme(word[start:end], letters, is_guessed=is_guessed)
             step = steps[end]
-            for last, before, following in followed:
+            for last, before, following in followed if scores else ():
                 for tag in following.keys() & scores.keys():
                     total = before + following[tag] + scores[tag]
                     if total > step.get((last, tag), bound):
@@ -420,15 +414,20 @@ def _readings(word: str) -> Sequence[tuple[int, float]]:
 def _morpheme(morpheme: str, letters: int, *, is_guessed: bool) -> _Scores:
     """Return the scores of a part of a word of so many letters, by tag; of an unknown one as a guess."""
     model, size = _model(), len(morpheme)
-    known = dict(_READING.iter_unpack(model.morphemes.get(morpheme, b"")))
+    known = dict(_READING.iter_unpack(packed)) if (packed := model.morphemes.get(morpheme)) else {}
     if not is_guessed or (letters >= _SHORT_WORD and size < _SHORTEST_UNKNOWN):
         return known
     cut = max(1, size - _LONGEST_ENDING)
     while morpheme[cut:] not in model.endings:
         cut += 1
-    guessed, counted = model.endings[morpheme[cut:]], min(size, _LONGEST_COUNTED)
-    whole = _WHOLE_WORD if size == letters else 0.0
-    return {tag: model.lengths[tag][counted] + score - whole for tag, score in guessed.items()} | known
+    guessed = _guess(morpheme[cut:], min(size, _LONGEST_COUNTED), is_whole=size == letters)
+    return guessed | known if known else guessed
+
+
+@lru_cache(maxsize=20_000)
+def _guess(ending: str, letters: int, *, is_whole: bool) -> dict[int, float]:
+    lengths, whole = _model().lengths, _WHOLE_WORD if is_whole else 0.0
+    return {tag: lengths[tag][letters] + score - whole for tag, score in _model().endings[ending].items()}
 
 
 def _ends(paths: Mapping[_Pair, float]) -> Mapping[_Pair, float]:

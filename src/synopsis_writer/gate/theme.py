@@ -197,18 +197,21 @@ def _holds(word: str, key: str) -> bool:
 
 
 def _told(text: Text) -> _Told:
-    words = {part for form in text.counts for part in word_parts(form) if len(part) <= lexicon.LONGEST_WORD}
-    light, groups = _listed("light"), _groups()
-    telling = [word for word in words - light if len(word) >= _SHORTEST_ROOT and not lexicon.is_function_word(word)]
+    words = {part for part in word_parts(" ".join(text.counts)) if len(part) <= lexicon.LONGEST_WORD}
+    content = words - _listed("light")
+    telling = [word for word in content if len(word) >= _SHORTEST_ROOT and not lexicon.is_function_word(word)]
     by_key: defaultdict[str | int, list[str]] = defaultdict(list)
     for word in telling:
-        by_key[root(word)].append(word)
-        by_key[_skeleton(word)].append(word)
-        for key in (root(word), *map(root, lexicon.compound_parts(word))):
-            for group in groups.get(key, ()):
-                by_key[group].append(word)
+        for key in _keys(word):
+            by_key[key].append(word)
     by_key.pop("", None)
     return _Told(words, by_key, {word.translate(_FOLD): word for word in telling})
+
+
+@lru_cache(maxsize=100_000)
+def _keys(word: str) -> tuple[str | int, ...]:
+    roots = root(word), *map(root, lexicon.compound_parts(word))
+    return roots[0], _skeleton(word), *(group for key in roots for group in _groups().get(key, ()))
 
 
 @lru_cache(maxsize=100_000)

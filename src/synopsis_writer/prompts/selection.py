@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
@@ -229,17 +228,10 @@ def index_examples(examples: Sequence[Example], folder: Path | None = None) -> E
             **_bm25([_stem_list(_theme_text(example)) for example in examples]),
         }
 
-    def is_sound(arrays: Arrays) -> bool:
-        rows = {len(arrays[name]) for name in ("shows", "forms", "costs", "order")}
-        entries = {len(arrays["entries"]), len(arrays["weights"]), int(arrays["starts"][-1])}
-        is_whole = len(arrays["starts"]) == len(arrays["vocabulary"]) + 1
-        return rows == {len(examples)} and len(entries) == 1 and is_whole
-
-    if folder is None or len(examples) < FEWEST_CACHED:
-        return ExampleIndex(examples, numbers, **build())
-    data = ((e.id, e.brief.model_dump_json(), e.synopsis.model_dump_json()) for e in examples)
-    key = digest(chain([f"{_VERSION} {STEM} {K1} {B}"], chain.from_iterable(data)))
-    return ExampleIndex(examples, numbers, **cached_arrays(folder / key, build, is_sound))
+    data = (part for e in examples for part in (e.id, e.brief.model_dump_json(), e.synopsis.model_dump_json()))
+    key = digest([f"{_VERSION} {STEM} {K1} {B}", *data])
+    path = folder / key if folder and len(examples) >= FEWEST_CACHED else None
+    return ExampleIndex(examples, numbers, **cached_arrays(path, build))
 
 
 def _bm25(texts: Sequence[Sequence[str]]) -> Arrays:

@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synopsis_writer import __version__
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import printable
 from synopsis_writer.document import Document, read_document, read_text
@@ -20,6 +21,7 @@ from synopsis_writer.models.base import Message
 from synopsis_writer.prompts.rules import Rules, render_rules
 from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show
+from synopsis_writer.storage.arrays import cached_value, digest
 from synopsis_writer.storage.files import find_files, read_input, write_file
 from synopsis_writer.synopsis import Outline, Synopsis
 
@@ -160,13 +162,17 @@ class Prompts:
         messages = (Message("system", system), Message("user", (line + rest).strip()))
         return Prompt(messages, template.name, f"review {template.version}", template.hash, ())
 
-    def copy_sources(self) -> dict[str, str]:
-        """Return the templates' texts by id: an answer must not repeat its instructions."""
+    def copy_sources(self, cache: Path | None = None) -> dict[str, str]:
+        """Return the templates' texts and the rules by id: an answer must not repeat its instructions."""
+
+        def render() -> dict[str, str]:  # with Jinja, which a check loads for nothing else
+            rules = {name: render_rules(form, self.house) for name, form in self.house.forms.items()}
+            return {f"prompt form {name}": "\n".join((it.purpose, *it.form, *it.style)) for name, it in rules.items()}
+
+        code = [read_text(Path(__file__).with_name(name)) for name in ("rules.py", "rules.j2")]
+        path = cache and cache / digest([__version__, *code, self.house.model_dump_json()])
         sources = {f"prompt {name}": template.source for name, template in self.templates.items()}
-        for name, form in self.house.forms.items():
-            rules = render_rules(form, self.house)
-            sources[f"prompt form {name}"] = "\n".join((rules.purpose, *rules.form, *rules.style))
-        return sources
+        return {**sources, **cached_value(path, render)}
 
     def _prompt(
         self, name: str, show: Show, brief: Brief, shots: list[tuple[str, str, str]], block: str, avoid: str = ""

@@ -15,8 +15,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TextIO, cast
 
-from filelock import FileLock, Timeout
-
 from synopsis_writer.characters import printable
 from synopsis_writer.errors import FileError, os_reason
 
@@ -81,6 +79,8 @@ class FolderLock:
     """Keeps others out of a folder until `release` or the end of a `with` block; `kind` names its files."""
 
     def __init__(self, folder: Path, kind: str) -> None:
+        from filelock import FileLock, Timeout
+
         self._note = folder / f"{kind}.holder"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -224,6 +224,8 @@ class _Terminal(io.BytesIO):
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """Give a hidden folder, for its owner alone, until the block ends; what a kill left is deleted, too."""
+    from filelock import FileLock
+
     with contextlib.suppress(OSError):
         for left in list(parent.iterdir()):
             if _TEMPORARY.fullmatch(left.name) and not left.is_symlink() and (left / _LOCK).is_file():
