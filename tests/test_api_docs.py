@@ -19,18 +19,26 @@ PLAN = (
     ' "role": "Ärztin"}], "beats": ["Gesa sieht den Hund.", "Er folgt ihr.", "Sie nimmt ihn mit."]}'
 )
 PRICES = '[models."gpt-5.4-mini"]\ninput = 0.75\noutput = 4.5\n'
+# `make types` checks the package itself; of `openai`, whose types no example sees, mypy would read 2,000 files.
+CHECKED_ELSEWHERE = """
+[[tool.mypy.overrides]]
+module = "synopsis_writer.*"
+ignore_errors = true
+
+[[tool.mypy.overrides]]
+module = "openai.*"
+follow_imports = "skip"
+"""
 
 
 def test_the_examples_type_check(tmp_path: Path) -> None:
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # says what is known of untyped packages
+    (tmp_path / "pyproject.toml").write_text(settings + CHECKED_ELSEWHERE, encoding="utf-8")
     for number, block in enumerate(BLOCKS):
         (tmp_path / f"example_{number}.py").write_text(block, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", tmp_path],
-        cwd=ROOT,  # whose settings say what is known of untyped packages
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    flags = ["--strict", "--config-file", f"{tmp_path}/pyproject.toml", "--cache-dir", f"{tmp_path}/cache"]
+    command = [sys.executable, "-m", "mypy", *flags, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"in {len(BLOCKS)} source files" in done.stdout
 
