@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,26 @@ def run(terminal: Terminal, steps: Sequence[Step], *flags: str, out: str = "run"
     with JudgeServer(steps, repeat_last=False) as server:
         order = ["eval", "run", "--out", out, "--model", "m", "--concurrency", "1", "--max-retries", "0"]
         return terminal(*order, *flags, server=server)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def make(terminal: Terminal, tmp_path: Path, kept: Path) -> Callable[..., None]:
+    """Make a run's folder as `run` does, the first time; then copy it."""
+
+    def made(steps: Sequence[Step], *flags: str, out: str = "run") -> None:
+        if (kept / out).exists():
+            shutil.copytree(kept / out, tmp_path / out)
+        else:
+            done = run(terminal, steps, *flags, out=out)
+            assert done.code == 0, done.err
+            shutil.copytree(tmp_path / out, kept / out)
+
+    return made
 
 
 def cut(case: Case) -> Reply:
@@ -230,9 +250,9 @@ def test_a_suite_of_ones_own_is_made_and_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["score", "compare", "bless", "report", "export", "list"])
-def test_every_command_prints_json(terminal: Terminal, command: str) -> None:
+def test_every_command_prints_json(terminal: Terminal, make: Callable[..., None], command: str) -> None:
     models = [step for case in CASES for step in (Reply(case.reference.as_json()),)]
-    run(terminal, models * 2, "--model", "n", out="runs/a")
+    make(models * 2, "--model", "n", out="runs/a")
     more = {"report": ["-o", "r.html"], "export": ["-o", "x.csv", "--format", "csv"], "bless": ["--suite", "evals"]}
     named = ["runs"] if command == "list" else ["runs/a"]
     done = terminal("eval", command, *named, *more.get(command, []), "--json")
@@ -293,16 +313,16 @@ def test_a_judge_is_measured_on_corrupted_references(terminal: Terminal) -> None
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "junit"])
-def test_a_run_is_exported(terminal: Terminal, tmp_path: Path, kind: str) -> None:
-    run(terminal, GOOD)
+def test_a_run_is_exported(terminal: Terminal, make: Callable[..., None], tmp_path: Path, kind: str) -> None:
+    make(GOOD)
     done = terminal("eval", "export", "run", "--format", kind, "-o", "told")
     assert (done.code, done.err) == (0, "written: told\n")
     text = (tmp_path / "told").read_text("utf-8")
     assert all(case.id in text for case in CASES)
 
 
-def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
-    run(terminal, GOOD)
+def test_a_report_is_written(terminal: Terminal, make: Callable[..., None], tmp_path: Path) -> None:
+    make(GOOD)
     done = terminal("eval", "report", "run", "-o", "report.html", "--against", "run")
     assert done.code == 0, done.err
     page = (tmp_path / "report.html").read_text("utf-8")
@@ -315,8 +335,10 @@ def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"prompts": 1}', '{"prompts": {"a.md": "\\ud800"}}'])
-def test_an_old_run_gives_a_report_without_its_prompts(terminal: Terminal, tmp_path: Path, content: str | None) -> None:
-    run(terminal, GOOD)
+def test_an_old_run_gives_a_report_without_its_prompts(
+    terminal: Terminal, make: Callable[..., None], tmp_path: Path, content: str | None
+) -> None:
+    make(GOOD)
     path = tmp_path / "run" / "prompts.json"
     path.unlink()
     if content is not None:
