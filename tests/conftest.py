@@ -1,13 +1,12 @@
 """What applies to every test: no network but loopback, no user's settings, no user's folders."""
 
-import functools
 import itertools
 import logging
 import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ import hypothesis
 import pytest
 
 from tests.support.browser import ARGUMENTS
-from tests.support.certificates import shared_context
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, FILE, ORDER, Terminal
 
@@ -127,35 +125,10 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, _homes: Iterator[Path], _langu
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_files_read_once() -> Iterator[None]:
-    """Read what all commands read once a worker, such as templates and examples: it is most of their time."""
-    import httpcore2
-    import typer.main
-
-    from synopsis_writer import examples
-    from synopsis_writer.gate import copies
-    from synopsis_writer.gate.text import lower_words
-    from synopsis_writer.prompts import templates
-    from synopsis_writer.settings import folder
-    from synopsis_writer.show import load_show
-
-    own = {folder("examples"), folder("prompts")}
-
-    def once(load: Callable[..., Any]) -> Callable[..., Any]:
-        cached = functools.cache(load)
-
-        @functools.wraps(load)
-        def loaded(path: Path, *more: Any) -> Any:
-            return (cached if {path.parent, path.parent.parent} & own else load)(path, *more)
-
-        return loaded
+    from tests.support.once import patch_readers
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(examples, "load_example", once(examples.load_example))
-        patch.setattr(examples, "load_show", once(load_show))
-        patch.setattr(templates, "load_template", once(templates.load_template))
-        patch.setattr(copies, "lower_words", functools.lru_cache(1000)(lower_words))
-        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
-        patch.setattr(httpcore2, "default_ssl_context", shared_context)
+        patch_readers(patch.setattr)
         yield
 
 

@@ -23,7 +23,7 @@ import httpcore2
 
 from synopsis_writer import cli
 from synopsis_writer.cli.app import run
-from tests.support.certificates import shared_context
+from tests.support.once import patch_readers
 from tests.support.terminal import PATH
 
 PACKAGES = ("batch", "cli", "evals", "models", "page", "provider")  # all of whose modules are loaded
@@ -83,14 +83,14 @@ def _serve(asked: socket.socket) -> bool:
 
 
 if __name__ == "__main__":
+    patch_readers(setattr)
     with redirect_stdout(StringIO()):
         run(["check", str(PATH)])
+    httpcore2.default_ssl_context()
     for name in PACKAGES:
         package = importlib.import_module(f"synopsis_writer.{name}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    setattr(httpcore2, "default_ssl_context", shared_context)  # noqa: B010 - mypy lets no function be assigned
-    shared_context()
     gc.collect()
     gc.freeze()
     if _serve(socket.socket(fileno=0)):
