@@ -1,6 +1,6 @@
-"""What a model's answer says: thoughts are dropped, and JSON objects are found, read and repaired.
+"""Reads a model's answer: drops thoughts, and finds, reads and repairs JSON objects.
 
-Repaired is what can be read in one way only; json-repair guesses, json5 and dirtyjson know no „…".
+Only what can be read in one way is repaired: json-repair guesses, and json5 and dirtyjson do not know „…".
 """
 
 import json
@@ -22,7 +22,7 @@ _MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
 _MOST_VALUES = 100_000  # of JSON: each may take two kilobytes until it is refused
 _MOST_REPAIRED = 10_000  # values of what is nearly JSON
 _DEEPEST = 20
-_NEAR = 20  # letters shown on both sides of the place where the JSON breaks
+_NEAR = 20  # letters shown on both sides of the point where the JSON breaks
 # An object begins so; `{kein JSON}` does not.
 _START = re.compile(r"\{(?=[\s\ufeff\u200b]*(?:[\"'“„«»`,#}/]|[^\W\d]\w*\s*[:=]|\Z))")
 _BORDER = re.compile(r"[{}]|\n(?=```|\{)")
@@ -55,7 +55,7 @@ _HINT = ': write a straight quote inside a text as \\"'
 
 
 def without_thoughts(text: str, *, is_cut: bool) -> str:
-    """Return an answer without its model's thoughts, whose marks do not count inside a JSON object."""
+    """Return an answer without its model's thoughts; their marks do not count inside a JSON object."""
     outside, start, is_open = "", 0, False
     end = failures = 0  # marks and objects are read up to `end`
     if has_too_many_values(text):
@@ -97,7 +97,7 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
 
 def read_json(data: bytes | bytearray | str) -> Any:
-    """Read JSON that others wrote; raises ValueError where it is broken, nested too deeply, or too much."""
+    """Read JSON from outside; raises ValueError where it is broken, nested too deeply, or too much."""
     if has_too_many_values(data if isinstance(data, str) else data.decode("latin-1")):
         raise ValueError(f"has more than {_MOST_VALUES:,} values")
     try:

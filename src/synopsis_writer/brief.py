@@ -15,7 +15,7 @@ _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
 
 
 def clean_line(text: str) -> str:
-    """Fold a person's or a model's `text` to one NFC line; raises ValueError for a forbidden character."""
+    """Return a person's or a model's `text` as one NFC line; raises ValueError for a forbidden character."""
     line = " ".join(text.split())
     for position, char in enumerate("" if line.isprintable() else line):  # quick, and usually so
         if unicodedata.category(char) in _FORBIDDEN:
@@ -115,7 +115,7 @@ class Brief(BaseModel, frozen=True, extra="forbid"):
         return self.words, self.character_count
 
     def as_data(self) -> dict[str, Any]:
-        """Return the fields that were given, as data for JSON and YAML."""
+        """Return the given fields as data for JSON and YAML."""
         data = self.model_dump(mode="json", exclude_none=True)
         return {key: value for key, value in data.items() if value != []}
 

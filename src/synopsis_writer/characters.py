@@ -1,4 +1,4 @@
-"""Which characters come in and go out: text is cleaned where it enters, and escaped where it is printed."""
+"""Cleans text where it enters the program, and escapes it where it is printed."""
 
 import json
 import re
@@ -14,7 +14,7 @@ def join_surrogates(text: str) -> str:
 
 
 def clean_name(value: object, most: int = LONGEST_NAME) -> str:
-    """Return in one harmless line of at most `most` characters what something is called; empty if no text."""
+    """Return a name as one harmless line of at most `most` characters; empty for anything but text."""
     line = " ".join(value[: 4 * most].split())[:most] if isinstance(value, str) else ""
     shown = (char.isprintable() or unicodedata.category(char) in {"Cs", "Zs"} for char in line)
     return join_surrogates("".join(char if ok else "\ufffd" for char, ok in zip(line, shown, strict=True)))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from synopsis_writer.errors import FileError, InputError, explain
 from synopsis_writer.storage.files import MOST_BYTES, read_input
 
-# The loader in C is ten times quicker; a build of PyYAML without it has the other.
+# The loader in C is ten times faster; some builds of PyYAML lack it.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
@@ -143,7 +143,7 @@ def compose_yaml(text: str, path: Path, first_line: int = 1) -> list[yaml.Node]:
 
 
 class _UnsupportedError(yaml.MarkedYAMLError):
-    """It is YAML, yet nothing that our files hold."""
+    """It is YAML, but of a kind that our files do not use."""
 
 
 def _yaml_error(error: yaml.YAMLError, path: Path, first_line: int) -> InputError:
@@ -240,7 +240,7 @@ def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shap
 
 
 def format_document(meta: Mapping[str, Any], text: str) -> str:
-    """Return the file's text: front matter in the order of `meta`, if there is any, the text, a line end."""
+    """Return the content of the file: front matter in the order of `meta`, if any, the text, and a line end."""
     if not meta:
         return f"{text.strip()}\n"
     return f"---\n{format_yaml(meta)}---\n\n{text.strip()}\n"
@@ -257,7 +257,7 @@ _DECIMAL = re.compile(r"-?\d+\.\d+")
 
 
 def format_yaml(data: Mapping[str, Any]) -> str:
-    """Return `data` as PyYAML writes it, umlauts unescaped, long lines unbroken, in a fifth of its time."""
+    """Return `data` as PyYAML writes it, with umlauts unescaped and long lines unbroken, in a fifth of its time."""
     try:
         return "".join(_block_lines(data, "")) or "{}\n"
     except TypeError:  # of a value that PyYAML must write, or that cannot be hashed

@@ -33,7 +33,7 @@ _LONGEST = 8  # how many times those of the settings
 
 
 class Author(Protocol):
-    """Something that drafts answers to one brief: a model with a prompt, or the demo's scaffold."""
+    """Drafts answers to one brief: a model with a prompt, or the demo's scaffold."""
 
     name: str  # of the model
 
@@ -48,7 +48,7 @@ class ModelAuthor:
         self, client: ModelClient, prompts: Prompts, prompt: Prompt, limits: Limits, shape: Shape = Synopsis
     ) -> None:
         self.name, self.client, self.prompt = client.name, client, prompt
-        self.part: Attempt | None = None  # a first draft that is there already, of an answer of several texts
+        self.part: Attempt | None = None  # a first draft taken from an answer with several texts
         self._prompts, self._shape = prompts, shape
         self._limits = replace(limits, stable=prompt.stable)
         self._max_tokens = limits.max_tokens
@@ -102,7 +102,7 @@ class ModelAuthor:
             _log.info("asking for one length after the other: %s", error)
             return {}
         texts, count = parse_parts(answer.content, names), len(names)
-        texts = texts or {names[0]: answer.text}  # whatever it is, it was paid
+        texts = texts or {names[0]: answer.text}  # even an unreadable answer was paid for
         costs = answer.cost.shares(count) if answer.cost is not None else [None] * count
         parts, seconds = {}, answer.seconds / count
         for name, usage, cost in zip(names, answer.usage.shares(count), costs, strict=True):
@@ -127,7 +127,7 @@ async def write(
     author: Author, judge: "Judge", recorder: Recording, *,
     attempts: int = 3, best_of: int = 1, previous: Attempt | None = None,
 ) -> Result:  # fmt: skip
-    """Draft, fix, check, and repair until the gate holds; raises ModelError where nothing was answered."""
+    """Draft, fix, check, and repair until the gate accepts; raises ModelError where there was no answer."""
     made, best = list[Attempt](), previous
     begun = previous.number if previous is not None else 0
 
@@ -136,7 +136,7 @@ async def write(
             recorder.answered(drafted)
             try:
                 made.append(await judge(drafted))
-            except ModelError as error:  # gates in other processes may be killed; the answer was paid
+            except ModelError as error:  # gates in other processes may be killed; the answer was paid for
                 made.append(replace(drafted, problem=str(error)))
                 raise
             recorder.judged(drafted, made[-1])
@@ -150,7 +150,7 @@ async def write(
         errors = _errors(ends, recorder)
         if not made:
             raise errors[0]
-        best = min(  # of several the newest
+        best = min(  # the newest of several
             reversed(made), key=lambda each: (each.synopsis is None, len(each.problems), len(each.warnings))
         )
         for reason in dict.fromkeys(map(str, errors)):
@@ -167,7 +167,7 @@ async def write(
 
 
 def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[ModelError]:
-    """Record and return the errors of a model; raise what is none: a bug, or Ctrl-C."""
+    """Record and return a model's errors; raise any other: a bug, or Ctrl-C."""
     errors: list[ModelError] = []
     for end in ends:
         if isinstance(end, ModelError):
@@ -179,7 +179,7 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[M
 
 
 class Judge:
-    """Reads answers to a brief, puts right what code can, but for names, and has the text examined."""
+    """Reads answers to a brief, fixes what code can fix, except names, and has the text examined."""
 
     def __init__(
         self, brief: Brief, show: Show, examine: Examine, marks: str = "„“", finders: Sequence[Find] = (),
@@ -188,7 +188,7 @@ class Judge:
         self.brief, self.show, self._examine, self._marks = brief, show, examine, marks
         self._finders, self._story = finders, story
         self._given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))
-        self._fixes: dict[str, tuple[fixes.Fix, ...]] = {}  # by the text that came of them
+        self._fixes: dict[str, tuple[fixes.Fix, ...]] = {}  # by the fixed text
 
     async def __call__(self, attempt: Attempt) -> Attempt:
         """Return an attempt with what its answer holds, and what is found in it."""
@@ -196,7 +196,7 @@ class Judge:
         return replace(attempt, problem=problem) if synopsis is None else await self.examine(synopsis, attempt)
 
     def fix(self, text: str) -> str:
-        """Return a text put right."""
+        """Return a text with its faults fixed."""
         new, made = fixes.fix(text, self._marks, self._given)
         self._fixes[" ".join(new.split())] = made
         return new
@@ -227,7 +227,7 @@ class Judge:
 def read_answer(
     attempt: Attempt, shape: type[_Shape], put_right: Callable[[str], str] | None = None
 ) -> tuple[_Shape | None, str]:
-    """Return what an answer holds, or None and why it does not."""
+    """Return the answer read into `shape`, or None and the reason."""
     answer = attempt.answer
     if withheld := withheld_because(answer):
         return None, withheld

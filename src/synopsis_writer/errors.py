@@ -112,7 +112,7 @@ def explain(error: "ValidationError") -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of one of our errors, of any other its kind: only ours hold no secret for sure."""
+    """Return the message of one of our errors, or the kind of any other, which may hold a secret."""
     return str(error) if isinstance(error, SynopsisError) else type(error).__name__
 
 

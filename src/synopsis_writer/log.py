@@ -147,7 +147,7 @@ class RunLog:
         self._write((statement, (*_verdict(attempt).values(), run, index)))
 
     def lost(self, run: str, lost: Lost) -> None:
-        """Record what a run's failed calls took, all together."""
+        """Record what all of a run's failed calls took together."""
         self._write(("UPDATE runs SET lost = ? WHERE id = ?", (_LOST.dump_json(lost).decode(), run)))
 
     def end(self, run: str, outcome: Outcome, error: str | None = None) -> None:
@@ -191,7 +191,7 @@ class RunLog:
         return [str(row["id"]) for row in self._rows(query, {**times, "most": most})]
 
     def search(self, text: str, most: int = -1) -> list[str]:
-        """Return the ids of the newest runs in whose briefs, answers and errors all words of `text` stand."""
+        """Return the ids of the newest runs whose briefs, answers and errors contain all words of `text`."""
         wanted = _folded(text).split()
         query = """
             SELECT id, command, brief, outline, model, error, path,
@@ -291,7 +291,7 @@ class RunLog:
         return self.versions(str(row["text"]))[-1]
 
     def remove(self, runs: Iterable[str]) -> bool:
-        """Delete runs, but the numbers of their versions; False: to be overwritten at the next opening."""
+        """Delete runs, except the numbers of their versions; False: the next opening overwrites them."""
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         emptied = "UPDATE versions SET content = NULL, request = '{}' WHERE run = ?"
         statements = ("DELETE FROM runs WHERE id = ?", emptied)
@@ -299,7 +299,7 @@ class RunLog:
         return sqlite.overwrite(self._database)
 
     def shrink(self) -> tuple[int, int]:
-        """Give what removed runs took back to the disk; return the bytes before and after."""
+        """Return the space of removed runs to the disk; return the bytes before and after."""
         before = self.size()
         with self._reported("clear it up", "; it stays as it was"):
             self._database.execute("VACUUM")
@@ -384,7 +384,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
 
 
 def messages_hash(messages: Sequence[Message]) -> str:
-    """Return 24 hex digits that stand for messages."""
+    """Return 24 hex digits that identify messages."""
     return _digest(_json([asdict(message) for message in messages]))[:24]
 
 
@@ -402,7 +402,7 @@ class Recording:
 
     def __init__(self, log: RunLog | None, run: Run, on_attempt: OnAttempt = None) -> None:
         self._log, self.run, self._on_attempt = log, run, on_attempt  # called with each judged attempt
-        self.id = run.id if log is not None else ""  # what results call the run
+        self.id = run.id if log is not None else ""  # the run's id in results
         self.attempts: list[Attempt] = []
         self._failed: list[errors.ModelError] = []
 
@@ -415,7 +415,7 @@ class Recording:
         """Record the error that ended the run, if one did."""
         from asyncio import CancelledError
 
-        with contextlib.suppress(ValueError):  # dropped amid the work, by another task
+        with contextlib.suppress(ValueError):  # dropped by another task before it ended
             RUN.reset(self._outer)
         if isinstance(error, KeyboardInterrupt | CancelledError):
             self.end("interrupted")
@@ -497,7 +497,7 @@ class Replay:
 
 
 def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
-    """Return where the verdicts are no longer the log's; drafts may have come in another order since."""
+    """Return where the verdicts differ from the log's; drafts may have come in another order."""
 
     def key(draft: Attempt, index: int) -> object:  # a demo draft has only its index
         return (draft.messages, draft.sample, draft.is_longer) if draft.messages else index

@@ -1,4 +1,4 @@
-"""Releases: a person's word that a text may go out, recorded in its file."""
+"""Releases: a person's approval of a text, recorded in its file."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
@@ -53,7 +53,7 @@ def release_document(
     document: Document, by: str, save: Callable[[Document], None], *,
     waivers: Mapping[str, str] | None = None, writer: Writer | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Release a text wherever it stands, as `release` does, and `save` it with its record."""
+    """Release a text from any source, as `release` does, and `save` it with its record."""
     if not by.strip() or len(by) > LONGEST_NAME:
         raise InputError(f"nobody releases it: give your name with --by, {LONGEST_NAME} characters at most")
     with contextlib.nullcontext(writer) if writer else Writer() as opened:

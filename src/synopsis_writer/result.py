@@ -1,4 +1,4 @@
-"""What comes of a brief: its attempts, the result of them all, and that as a row of a batch."""
+"""The result of a brief: its attempts, the best one, and the same as a row of a batch."""
 
 import json
 import re
@@ -126,7 +126,7 @@ def new_run() -> tuple[str, datetime]:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a brief."""
+    """The result of a brief."""
 
     brief: Brief
     show: Show

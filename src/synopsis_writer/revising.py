@@ -1,4 +1,4 @@
-"""A finished text is worked on again: by a person's wish, or by what a copy desk remarks."""
+"""Reworks a finished text: to a person's wish, or to the copy desk's remarks."""
 
 import contextlib
 import logging
@@ -59,9 +59,9 @@ class Wish(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     note: Note | None = None  # the wish in words, at most 2,000 characters; None: the brief has changed
-    paragraphs: _Numbers = ()  # to write anew; empty: all
+    paragraphs: _Numbers = ()  # to rewrite; empty: all
     keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()  # words that must stay as they are
-    only: Literal["title", "logline"] | None = None  # the only part to write anew
+    only: Literal["title", "logline"] | None = None  # the only part to rewrite
     variants: Annotated[int, Field(ge=1, le=5)] = 1  # how many versions, which must differ
 
     @model_validator(mode="after")
@@ -128,7 +128,7 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
         raise ExampleError(f"{source.where}: names no people: give --character 'Name: Rolle'")
     title = str(title or source.document.path.stem.replace("-", " "))
     logline = str(meta.get("logline") or f"{brief.theme.rstrip('.')}.")
-    # Unchecked: what is not written anew stays to the letter.
+    # Unchecked: what is not rewritten stays to the letter.
     pairs = zip(letters, parts, strict=False)
     written = [Paragraph.model_construct(storyline=letter, text=part) for letter, part in pairs]
     fields: Any = {"title": title, "logline": logline, "characters": tuple(characters)}
@@ -212,7 +212,7 @@ def _stems(words: Sequence[str], least: int = 1) -> set[str]:
 
 
 def compare(variants: Sequence[Features]) -> list[Finding]:
-    """Return a finding a variant: whether it begins, is told and ends otherwise than those before it."""
+    """Return a finding per variant: whether opening, point of view and ending differ from those before it."""
     views = [parse_name(each.view) for each in variants]
     enough = len(set(views)) >= min(len(views), max(len(each.people) for each in variants))
     faults: list[list[Wording]] = [[] for _ in variants]
@@ -237,7 +237,7 @@ def compare(variants: Sequence[Features]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Revised:
-    """What came of a wish."""
+    """The result of a wish."""
 
     document: Document  # the text that was revised
     request: Mapping[str, Any]  # what was asked for, by name
@@ -280,7 +280,7 @@ class Event(BaseModel, extra="forbid"):
 
 
 class Remark(BaseModel, extra="forbid"):
-    """One fault: the words of the text, the kind of fault, what is wrong, and what would do."""
+    """One fault: the words of the text, the kind of fault, what is wrong, and a way out."""
 
     quote: str
     kind: str = Field(json_schema_extra={"enum": list(KINDS)})
@@ -327,13 +327,13 @@ class Page:
 
     @property
     def orders(self) -> list[str]:
-        """The passages that speak to whoever judges the text, and not of its story."""
+        """The passages that address whoever judges the text, instead of telling its story."""
         expression = pattern("words to a judge", re.IGNORECASE | re.MULTILINE)
         lines = (self.title, self.logline, *self.people, self.text)
         return [match[0] for line in lines for match in expression.finditer(line)]
 
     def find(self, quote: str) -> list[Span] | None:
-        """Return where a quotation stands in the text; empty: in title, logline or people; None: nowhere."""
+        """Return where the text has a quotation; empty: in title, logline or people; None: nowhere."""
         if span := find_quotation(quote, self.text):
             return [span]
         around = "\n".join((self.title, self.logline, *self.people))
@@ -341,7 +341,7 @@ class Page:
 
 
 def find_quotation(quotation: str, text: str) -> Span | None:
-    """Return where the words of a quotation stand in a text, whatever is between them, and their case."""
+    """Return where a text has the words of a quotation, ignoring case and what is between them."""
     words = re.findall(r"\w+", unicodedata.normalize("NFC", quotation))
     expression = r"(?<!\w)" + r"\W+".join(words) + r"(?!\w)"
     match = re.search(expression, unicodedata.normalize("NFC", text), re.IGNORECASE) if words else None

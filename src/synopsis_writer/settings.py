@@ -33,7 +33,7 @@ def _locale_language() -> Literal["de", "en"]:
 
 
 class Settings(BaseModel):
-    """All settings; None leaves a choice to the server, or sets no bound, where nothing else is said."""
+    """All settings; None leaves a choice to the server, or sets no bound, unless said otherwise."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 

@@ -90,7 +90,7 @@ class Outline(_Planned):
 
 
 class Paragraphs(_Strict):
-    """Some paragraphs of a synopsis, written anew."""
+    """Some rewritten paragraphs of a synopsis."""
 
     paragraphs: tuple[Paragraph, ...]
 

@@ -49,7 +49,7 @@ class ScriptedClient:
         return Answer(answer, usage=_USAGE, model=self.name) if isinstance(answer, str) else answer
 
     async def close(self) -> None:
-        """Remember that the client was closed."""
+        """Record that the client was closed."""
         self.closed = True
 
 

@@ -1,4 +1,4 @@
-"""What model calls take: tokens, money, and their sums."""
+"""What model calls take: tokens and money, and their sums."""
 
 import operator
 from collections.abc import Iterable

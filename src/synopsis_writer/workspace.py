@@ -32,7 +32,7 @@ from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_
 from synopsis_writer.storage.files import find_files
 
 _log = logging.getLogger(__name__)
-UNKNOWN = "unbekannt"  # the show, or theme, of a text of which nobody named one
+UNKNOWN = "unbekannt"  # the show or theme of a text for which none is named
 _MOST_ROUNDS = 3  # of fixes; two are enough, unless a rule undid what another does
 _ALIKE = 0.4  # of difflib's ratio: an example's name without its show is alike enough
 
@@ -45,11 +45,11 @@ class Report:
     text: str
     first_line: int  # the line of the file on which the text begins, from 1
     form: str
-    guessed: bool  # nobody named the form: it is the one that fits best
+    guessed: bool  # no form was named: it is the one that fits best
     findings: tuple[Finding, ...]
-    fixed: Mapping[str, int] = field(default_factory=dict)  # faults of each kind that code put right
+    fixed: Mapping[str, int] = field(default_factory=dict)  # faults of each kind that code has fixed
     lang: Language = "en"  # of the findings
-    reviews: tuple[Answer, ...] = ()  # what a model answered that was asked to review it
+    reviews: tuple[Answer, ...] = ()  # a reviewing model's answers
 
     @property
     def passed(self) -> bool:
@@ -122,7 +122,7 @@ class Workspace:
         return self if house is None else self._houses[house]
 
     def fix(self, document: Document, **fields: Any) -> Report:
-        """Check a text after all that code can put right in it is put right."""
+        """Fix what code can fix in a text, and check the result."""
         report = self.check(document, **fields)
         fixed: Counter[str] = Counter()
         for _ in range(_MOST_ROUNDS):
@@ -136,7 +136,7 @@ class Workspace:
         return replace(report, fixed=dict(fixed))
 
     def check(self, document: Document, **fields: Any) -> Report:
-        """Check a text against the brief in its front matter, and fields of one before that."""
+        """Check a text against the brief in its front matter; `fields` override it."""
         if not document.text:
             raise FileError(f"{document.path}: holds no text: write one, or name another file")
         given = {name: value for name, value in fields.items() if value is not None}

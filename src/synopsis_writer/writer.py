@@ -176,7 +176,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return self.workspace.prompts.synopsis(*self.resolve(brief), examples, outline, avoid)
 
     def avoid(self, brief: Brief) -> Avoid | None:
-        """Return what of the house's last texts a text is not to repeat: of the log's and of its own."""
+        """Return what a text must not repeat of the house's last texts, in the log and by this writer."""
         brief, _ = self.resolve(brief)
         is_off = "variety" in self.settings.disable or self._variety_level(brief) == "off"
         if not self.is_varied or is_off or self.settings.responses == "read":
@@ -252,7 +252,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return result
 
     def _judge(self, brief: Brief, show: Show, avoid: Avoid | None = None, **more: Any) -> Judge:
-        """Return what judges answers to a brief: by the gate, and by what of the last texts they repeat."""
+        """Return the judge of answers to a brief: by the gate, and by what they repeat of the last texts."""
 
         def find_repeated(last: Avoid, synopsis: Synopsis, _show: Show, _brief: Brief) -> Findings:
             finding = repeated(synopsis, last)
@@ -305,12 +305,12 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     async def lengths(
         self, source: Document | Result, forms: Sequence[str], *, on_attempt: OnAttempt = None
     ) -> tuple[Result, ...]:
-        """Tell an accepted story again in other forms, in one answer if possible; return a result a form."""
+        """Retell an accepted story in other forms, in one answer if possible; return a result per form."""
         await self._open()
         story, brief, link = self._story_of(source)
         names = self.other_forms(brief.form, forms)
         house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
-        # What is a text's own, and not of the other lengths of its story.
+        # Fields of one text, which the other lengths of its story do not share.
         own = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
         briefs = {name: self.resolve(brief.model_copy(update={"form": name, **own})) for name in names}
         longest = briefs[max(names, key=lambda name: house.form(name).most_words)][0]
@@ -326,7 +326,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                     with self._recording("lengths", longest, together):
                         raise
 
-            async def tell(name: str) -> Result:
+            async def retell(name: str) -> Result:
                 author = ModelAuthor(client, prompts, prompts.lengths(base, story, [name]), limits)
                 author.part = parts.get(name)
                 brief, show = briefs[name]
@@ -338,7 +338,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                     result = Result(brief, show, (), None, error, author.prompt, recording.id, run.created)
                 return replace(result, story=link)
 
-            results = await asyncio.gather(*map(tell, names))
+            results = await asyncio.gather(*map(retell, names))
         failures = [result.error for result in results if result.error and not result.attempts]
         if len(failures) == len(results):
             raise failures[0]
@@ -360,14 +360,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         digest = hashlib.sha256(story.text.encode("utf-8", "surrogatepass")).hexdigest()
         return story, brief, link or digest[:12]
 
-    def other_forms(self, told: str | None, forms: Sequence[str]) -> list[str]:
-        """Return the forms, each once, in which a story of the form `told` can be told; raises InputError."""
+    def other_forms(self, own: str | None, forms: Sequence[str]) -> list[str]:
+        """Return the forms, each once, in which a story of the form `own` can be retold; raises InputError."""
         if self._is_demo:
             reason = "the packaged model fills gaps in a scaffold and cannot tell a story in another length"
             raise errors.SettingsError(f"{reason}: name a server's model or a GGUF file with --model")
         names = [self.workspace.house.form(name).name for name in dict.fromkeys(forms)]
-        if not names or told in names:
-            reason = f"the text has the form '{told}' already" if names else "no form is named"
+        if not names or own in names:
+            reason = f"the text has the form '{own}' already" if names else "no form is named"
             raise errors.BriefError(f"{reason}: name others, of {', '.join(self.workspace.house.forms)}")
         return names
 
@@ -394,9 +394,9 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         text: str | Path | Document,  # the text, its file, or a document; front matter may hold its brief
         note: str | None = None,  # at most 2,000 characters; it is data, and changes no rule of the house
         *,
-        paragraphs: Sequence[int] = (),  # from 1, those to write anew; the others stay to the letter
+        paragraphs: Sequence[int] = (),  # from 1, those to rewrite; the others stay to the letter
         keep: Sequence[str] = (),  # words that must stay as they are
-        only: Literal["title", "logline"] | None = None,  # the only part to write anew
+        only: Literal["title", "logline"] | None = None,  # the only part to rewrite
         variants: int = 1,  # 1 to 5, asked for together; openings, endings and the first person differ
         people: Sequence[str] = (),  # of a text that lists none, each as `Name: Rolle`
         on_text: Callable[[str], None] | None = None, on_attempt: OnAttempt = None,  # as in `write`
@@ -432,8 +432,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             plain = self.prompt(brief, exclude=itself)
             wished = {"Wunsch": wish.note, "Unverändert": list(wish.keep)}
             wished = {label: value for label, value in wished.items() if value}
-            anew: Any = {"paragraphs": wish.paragraphs, "only": only, "variants": variants}
-            return self.workspace.prompts.revision(plain, brief, base, wished, **anew)
+            parts: Any = {"paragraphs": wish.paragraphs, "only": only, "variants": variants}
+            return self.workspace.prompts.revision(plain, brief, base, wished, **parts)
 
         async with self._connected(on_text) as client:
             author = await self._model_author(client, render, limits, wish.shape)
@@ -483,7 +483,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     async def check(
         self, text: str | Document, *, fix: bool = False, review: bool = False, **fields: Unpack[BriefFields]
     ) -> Report:
-        """Check a text, put right if `fix`, read by a model if `review`; `fields` go before the front matter's."""
+        """Check a text, fixed first if `fix`, read by a model if `review`; `fields` override the front matter's."""
         document = _as_document(text) if isinstance(text, str) else text
         checked = self.workspace.fix if fix else self.workspace.check
         report = await self._in_thread(partial(checked, document, **fields))
@@ -658,7 +658,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         if self._is_open:
             return
         is_hosted = self._client is None and self.model.kind == "hosted"
-        slow = ("openai", "genai_prices") if is_hosted else ()  # imported beside the loading
+        slow = ("openai", "genai_prices") if is_hosted else ()  # imported while the workspace loads
         # Not by `to_thread`: the loop waits for its threads, also where Ctrl-C ends it.
         imports = asyncio.wrap_future(_new_thread().submit(lambda: [*map(importlib.import_module, slow)]))
         await asyncio.gather(self._in_thread(lambda: self.workspace), imports)
@@ -686,7 +686,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     def _recording(
         self, command: str, brief: Brief, author: Author | str, on_attempt: OnAttempt = None, **more: Any
     ) -> Recording:
-        """Return what records a run of an author, or of a model of this name that is asked elsewhere."""
+        """Return the recording of a run by an author, or by a model of this name that is asked elsewhere."""
         name, created = new_run()
         if isinstance(author, ModelAuthor):
             prompt = author.prompt
@@ -701,7 +701,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     async def _model_author(
         self, client: ModelClient, render: Callable[[], Prompt], limits: Limits, shape: Shape = Synopsis
     ) -> ModelAuthor:
-        """Return who asks a model; the gate loads meanwhile, but beside an embedded model: no room."""
+        """Return the author that asks a model; the gate loads meanwhile, unless an embedded model needs the memory."""
         prompt = await self._in_thread(render)
         if not self._is_warm and not self.is_local and self.examiner is None:
             self._is_warm = True
@@ -725,7 +725,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     @contextlib.asynccontextmanager
     async def _reviewer(self, client: ModelClient | None = None) -> AsyncIterator[Reviewer]:
-        """Give who reviews texts: but in a replay the model named for it, else a client, else ours."""
+        """Yield the reviewer: outside replays the model named for it, else a client, else the writer's."""
         settings, named = self.settings, None
         if settings.review_model and not isinstance(client, Replay):
             changed = settings.model_copy(update={"model": settings.review_model})
@@ -761,7 +761,7 @@ def _as_document(text: str) -> Document:
 
 
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
-    if _is_in_loop():  # collected amid another loop, where no second one can run
+    if _is_in_loop():  # collected inside another loop, where no second one can run
         thread = threading.Thread(target=_end, args=(runner, connections))
         thread.start()
         thread.join()

@@ -1,4 +1,4 @@
-"""The briefs of a batch: a row each with an id of its own, from CSV, JSON lines, YAML or Parquet."""
+"""The briefs of a batch, one per row and each with its own id, from CSV, JSON lines, YAML or Parquet."""
 
 import csv
 import hashlib
@@ -29,7 +29,7 @@ _MOST_PARTS = 1_000  # of a list that are read, in order to say what is wrong wi
 
 _MOST_COLUMNS = 1_000
 _MOST_NAMED, _LONGEST_NAME = 5, 40  # unknown columns, and letters of a name, that a message shows
-_MOST_TABLE_BYTES = 1_000_000_000  # of a file: 100,000 briefs have some 30 MB
+_MOST_TABLE_BYTES = 1_000_000_000  # of a file: 100,000 briefs take some 30 MB
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 def read_table(path: Path) -> Iterator[Row]:
-    """Yield the rows, without holding more of the file than a few at once; raises as `read_briefs`."""
+    """Yield the rows, holding only a few at once in memory; raises as `read_briefs`."""
     read = _READERS.get(path.suffix.lower())
     if read is None and not path.is_dir():
         raise FileError(
@@ -134,7 +134,7 @@ def read_table(path: Path) -> Iterator[Row]:
 
 
 def _columns(names: Sequence[str], where: str) -> list[str]:
-    """Return the columns that `names` mean: case does not count, and `air_date` is `air-date`."""
+    """Return the columns that `names` stand for: case does not count, and `air_date` is `air-date`."""
     if len(names) > _MOST_COLUMNS:
         raise BriefError(f"{where}: has {len(names)} columns: known are {', '.join(COLUMNS)}")
     columns = [name.strip().lower().replace("_", "-") for name in names]
@@ -219,7 +219,7 @@ def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            pairs = json.loads(line, object_pairs_hook=tuple)  # a dict would hide a name that stands twice
+            pairs = json.loads(line, object_pairs_hook=tuple)  # a dict would hide a name that occurs twice
         except (ValueError, RecursionError) as error:
             raise BriefError(f"{where}: not JSON: {error}: write one object a line") from error
         if not isinstance(pairs, tuple):
@@ -296,7 +296,7 @@ def _read_parquet(path: Path, file: BinaryIO) -> Iterator[Row]:
 
 
 def _most_bytes(where: str, cells: Any, arrow: Any) -> int:
-    """Return the most that one cell takes; raises BriefError for over 1 MB, and for what is no text."""
+    """Return the most bytes that one cell takes; raises BriefError for over 1 MB, and for values that are not text."""
     longest, parts = arrow.compute.max, 1
     if arrow.types.is_list(cells.type) or arrow.types.is_large_list(cells.type):
         parts = longest(arrow.compute.list_value_length(cells)).as_py() or 0

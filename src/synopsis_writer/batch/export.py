@@ -1,4 +1,4 @@
-"""A batch's texts for people and other programs; a FileError leaves what was there as it was."""
+"""A batch's texts for people and other programs; where a FileError is raised, existing files stay as they were."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ _COLUMNS = ("id", "place", *COLUMNS[1:], *_TEXT, *_PROVENANCE, "meta")
 
 
 def documents(rows: Iterable[SavedRow]) -> Iterator[Document]:
-    """Yield each row as the saved file that it would be, with its id as the path."""
+    """Yield each row as the file that it would be saved as, with its id as the path."""
     for row in rows:
         yield Document(Path(row.id), _fields(row), row.synopsis.text)
 
@@ -80,7 +80,7 @@ def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
 
 
 def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
-    """Write a table, no cell of which runs as a formula; return the number of rows. Lists are parted by ` | `."""
+    """Write a table, no cell of which runs as a formula; return the number of rows. Lists are joined by ` | `."""
     records = (csv_record(map(_flat, _cells(row).values())) for row in rows)
     return _write_lines(path, records, csv_record(_COLUMNS))
 
@@ -140,5 +140,5 @@ def _cells(row: SavedRow) -> dict[str, Any]:
 def _flat(value: Any) -> Any:
     if not isinstance(value, list):
         return value
-    # As `read_briefs` takes them apart.
+    # As `read_briefs` splits them.
     return " | ".join(part if isinstance(part, str) else f"{part['name']} ({part['role']})" for part in value)

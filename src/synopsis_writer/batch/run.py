@@ -50,14 +50,14 @@ class Order:
     briefs: Path
     out: Path  # the batch's folder
     concurrency: int = 8  # calls in flight; with `workers`, half as many rows more may wait for their checks
-    rpm: int | None = None  # requests a minute at most
-    tpm: int | None = None  # tokens a minute at most
-    limit: int | None = None  # rows to make this time at most
+    rpm: int | None = None  # maximum requests a minute
+    tpm: int | None = None  # maximum tokens a minute
+    limit: int | None = None  # maximum rows to make this time
     workers: int = 0  # processes that check texts; on a cluster those that make rows, 0: as many as fit
     retry: tuple[Outcome, ...] = ()  # rows that are made again: refused ones, failed ones
     variety: bool = True  # whether a text is compared with the batch's others
     arc: Path | None = None  # the file of what rows establish; None: rows know nothing of each other
-    fresh: bool = False  # archive the record that is there, and start over
+    fresh: bool = False  # archive the existing record, and start over
     log: bool = True  # whether each row is recorded in the run log, too
 
 
@@ -75,13 +75,13 @@ class Stop:
 
 
 def facts_of(order: Order, settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
-    """Return what the rows are made of; a batch that was begun with others is refused."""
+    """Return the facts that all rows depend on; a batch that was begun with others is refused."""
     arc = "given" if order.arc else "not given"  # what it says may grow with the season
     return {"briefs": digest_of(order.briefs)[:12], "arc": arc, **made_with(settings, resolved)}
 
 
 def made_with(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
-    """Return the facts that do not stand in the briefs."""
+    """Return the facts that the briefs do not contain."""
     named = settings.profile or (settings.house and settings.house / HOUSE_FILE)
     return {
         "model": resolved.model,
@@ -153,7 +153,7 @@ def end_repairs(store: BatchStore, settings: Settings) -> None:
 
 
 def _held(store: BatchStore, folder: Path) -> int:
-    """Return how many pending rows somebody else works on, and log where they are."""
+    """Return how many pending rows are being worked on elsewhere, and log where."""
     at_provider, in_files = store.held()
     if at_provider:
         _log.info("%s: synopsis batch fetch %s", rows_are(at_provider, "at a provider, and left to it"), folder)
@@ -241,7 +241,7 @@ async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop:
         if workers:
             with stop.shielded():
                 pool = GatePool(writer.settings, workers)
-            stack.callback(pool.shutdown, cancel_futures=True)  # nobody waits for texts that are left
+            stack.callback(pool.shutdown, cancel_futures=True)  # nothing waits for the remaining texts
             writer.examiner = pool.examine
         if variety:
             writer.finders.append(variety.find)
@@ -271,7 +271,7 @@ async def make_rows(
         if result.error is not None:
             raise result.error
 
-    await asyncio.sleep(0)  # a Ctrl-C that came while all was loaded ends it here, before anything is asked
+    await asyncio.sleep(0)  # a Ctrl-C during loading ends it here, before the model is asked anything
     await run_concurrently(rows, finish, concurrency, is_stopped=lambda: stop.is_set)
 
 
@@ -343,7 +343,7 @@ async def run_concurrently(
     *,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Work on items, `count` at once; after the first error what is in flight is finished, for it is paid."""
+    """Work on items, `count` at once; after the first error, work in flight is finished, as it has been paid for."""
     errors: list[SynopsisError] = []
 
     async def take() -> None:

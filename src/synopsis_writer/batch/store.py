@@ -43,7 +43,7 @@ _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 @dataclass(frozen=True)
 class Counts:
-    """The progress of a batch: rows by status, and what they took; `cost` None: a part is unpriced."""
+    """The progress of a batch: rows by status, and what they took; a `cost` of None: some of it is unpriced."""
 
     pending: int
     accepted: int
@@ -77,7 +77,7 @@ Flaw = Literal["", "cut", "withheld"]
 
 @dataclass(frozen=True)
 class NextAttempt:
-    """What is asked of the row at a place next."""
+    """The next request for the row at `place`."""
 
     place: int
     number: int = 1  # of the first draft; a later one repairs the attempt before it
@@ -99,7 +99,7 @@ class Shard:
     requests: int
     worst: Spent  # the most that they may cost
     file: str | None = None  # the provider's id of the uploaded file
-    tried: float | None = None  # when the last request to make the batch was over at the latest
+    tried: float | None = None  # by when the last request to create the batch must have ended
     batch: str | None = None  # the provider's id of the batch
     status: str = "written"  # the provider's word for its state; this one, before there is any, is ours
     done: int = 0  # requests, by the provider's count
@@ -175,7 +175,7 @@ class BatchReader:
         return int(self.query("SELECT count(*) FROM waiting")[0][0])
 
     def shards(self, where: str = "is_open", *values: str) -> list[Shard]:
-        """Return the shards that are not done with, or others by a condition in SQL, in order."""
+        """Return the open shards, or others by a condition in SQL, in order."""
         names = [each.name for each in fields(Shard) if each.name != "worst"]
         columns = f"worst_amount, worst_currency, worst_tokens, {', '.join(names)}"
         rows = self.query(f"SELECT {columns} FROM shards WHERE {where} ORDER BY number", *values)  # noqa: S608
@@ -233,7 +233,7 @@ class BatchStore(BatchReader):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Save all of a block or nothing of it; blocks may be nested."""
+        """Save all of a block's changes or none; blocks may be nested."""
         is_inner = self.database.in_transaction
         outer = contextlib.nullcontext() if is_inner else sqlite.transaction(self.database)
         with reported(self._record), outer:
@@ -242,7 +242,7 @@ class BatchStore(BatchReader):
                 self._check_place()
 
     def _check_place(self) -> None:
-        """Raise FileError if the record is no longer where it was: SQLite would go on writing to nowhere."""
+        """Raise FileError if the record's file is gone: SQLite would write to a deleted file."""
         with contextlib.suppress(OSError):
             if os.path.samestat(self._opened, self._record.stat()):
                 return
@@ -264,7 +264,7 @@ class BatchStore(BatchReader):
         self.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", *values.values(), value)  # noqa: S608
 
     def fill(self, rows: Iterable[BatchRow]) -> None:
-        """Store the briefs, all or none; does nothing when they are there."""
+        """Store the briefs, all or none; does nothing if they are already stored."""
         if self.query("SELECT EXISTS (SELECT 1 FROM rows)")[0][0]:
             return
         with self.transaction():
@@ -281,7 +281,7 @@ class BatchStore(BatchReader):
             last = rows[-1][0]
 
     def due(self) -> Iterator[tuple[BatchRow, NextAttempt]]:
-        """Yield the rows to be made or repaired, in order, each once; one that somebody else makes is not."""
+        """Yield the rows to be made or repaired, in order, each once, except those that are being made elsewhere."""
         return self._attempts(
             """
             place, coalesce(round, 1), coalesce(flaw, ''), coalesce(returns, 0), id, brief
@@ -372,7 +372,7 @@ class BatchStore(BatchReader):
             yield from self.accepted("AND place = ?", place)
 
     def begin_shard(self, key: str, server: str, digest: str, worst: Spent, attempts: Sequence[NextAttempt]) -> Shard:
-        """Record a shard and its rows before anything of it is sent; return it."""
+        """Record a shard and its rows before any of it is sent; return it."""
         cost = (str(worst.cost.amount), worst.cost.currency) if worst.cost else (None, None)
         with self.transaction():
             number = self.execute(
@@ -387,12 +387,12 @@ class BatchStore(BatchReader):
         return self.shards("key = ?", key)[0]
 
     def update_shard(self, shard: Shard, **values: Any) -> Shard:
-        """Record what is new of a shard, by its attributes' names; return it so."""
+        """Record changed attributes of a shard; return the changed shard."""
         self.update("shards", "number", shard.number, values)
         return self.shards("key = ?", shard.key)[0]
 
     def asked(self, shard: Shard, which: str = "is_read = 0", *values: int) -> Iterator[tuple[BatchRow, NextAttempt]]:
-        """Yield the rows of a shard that did not come back, or others by a condition in SQL, in order."""
+        """Yield the rows of a shard that have not come back, or others by a condition in SQL, in order."""
         rows = f"{_ATTEMPT} FROM asked JOIN rows USING (place) WHERE shard = ?"
         return self._attempts(f"{rows} AND {which}", shard.number, *values)
 
@@ -429,12 +429,12 @@ def read_batch(folder: Path) -> Iterator[BatchReader]:
 
 
 def rows_are(count: int, what: str) -> str:
-    """Return what so many rows are, for people: `1 row is pending`."""
+    """Return a clause for people: `1 row is pending`."""
     return f"{count_of(count, 'row')} {'is' if count == 1 else 'are'} {what}"
 
 
 def archive(folder: Path) -> Path | None:
-    """Move the record of a batch out of the way, so that the next run starts over; return where it is now."""
+    """Move the record of a batch aside, so that the next run starts over; return its new path."""
     record = folder / RECORD_FILE
     if not record.exists():
         return None

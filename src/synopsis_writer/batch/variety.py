@@ -1,4 +1,4 @@
-"""A text against the other rows of its batch, and the arc of a season."""
+"""Compares a text with the other rows of its batch, and continues the arc of a season."""
 
 import re
 import sqlite3
@@ -40,7 +40,7 @@ SHARED = 0.05
 SEASON = 50  # rows of a show in which a last name alone does not come back; a season has about 30
 OPENING = 4  # words with content: two shared ones occur once in 82 good texts, three never
 _SHORTEST_OPENING = 3  # words: two texts may both begin with `Es regnet.`
-_CANDIDATES = 5  # texts with the most shared fingerprints, which are read
+_CANDIDATES = 5  # texts with the most shared fingerprints, which are compared
 _CHUNK = 10_000  # texts read at a time
 _SINCE = "SELECT number FROM variety_texts WHERE show = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
 _NAMED = "SELECT row FROM variety_names JOIN variety_texts USING (number) WHERE name = ?"
@@ -197,7 +197,7 @@ def folded_title(title: str) -> str:
 
 
 def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
-    """Return the stems of the first four words with content, those of `names` and of the show's name aside."""
+    """Return the stems of the first four content words, without those of `names` and of the show's name."""
     left_out = copies.name_forms((show.name, *show.aliases)).union(names)
     words = [word for word in lower_words(text_features(synopsis).opening) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-# The word lists are a million objects that stay: each full pass over them would halt all else for 80 ms.
+# The word lists are a million permanent objects: each full garbage collection would halt everything for 80 ms.
 THRESHOLD = (200_000, 50, 1_000)
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
@@ -32,7 +32,7 @@ def main() -> None:
 def run() -> None:
     """Run the command, and exit with its code, also where a signal comes while it loads or ends."""
     gc.set_threshold(*THRESHOLD)
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some, it reads every package's
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find some, it reads all packages' metadata
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more would start and find too little to do
     _received.clear()
     for name in ("SIGTERM", "SIGHUP"):
@@ -67,7 +67,7 @@ def run() -> None:
 def _interrupt(number: int, _: FrameType | None) -> None:
     received = signal.Signals(number)
     if received.name == "SIGHUP" and received in _received:
-        return  # a shell that hangs up repeats the terminal's signal: that is not somebody in a hurry
+        return  # a shell that hangs up repeats the terminal's signal: nobody is in a hurry
     _received.append(received)
     if callable(signal.getsignal(signal.SIGINT)):
         signal.raise_signal(signal.SIGINT)
@@ -104,7 +104,7 @@ class _Module:
 
 @contextlib.contextmanager
 def lazily() -> Iterator[None]:
-    """Put off what the block imports, which must be modules, until they are used: `--help` uses none."""
+    """Defer the imports in the block, which must be of modules, until one is used: `--help` uses none."""
 
     def put_off(package: str, _globals: object = None, _locals: object = None, names: Any = (), _level: int = 0) -> Any:
         modules = {name: _Module(f"{package}.{name}") for name in names or ()}

@@ -48,7 +48,7 @@ def _root(
 
 @functools.cache
 def make_app(name: str = "") -> typer.Typer:
-    """Return the program with all its commands, or with the named one alone, which loads quicker."""
+    """Return the program with all its commands, or with only the named one, which loads faster."""
     app = typer.Typer(
         name="synopsis",
         help="Write synopses of German TV series in a house style, and refuse those that break it.",
@@ -76,7 +76,7 @@ def make_app(name: str = "") -> typer.Typer:
 
 def main() -> None:
     """Run the command line, and exit with its code."""
-    if sys.stdout is None:  # closed by who called us
+    if sys.stdout is None:  # closed by the caller
         sys.stdout = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -88,7 +88,7 @@ def main() -> None:
         sys.stdout.flush()
     except OSError as error:
         code = _unwritable(error)
-    # Whatever failed because of a signal, as workers that got it, too, or a terminal that is gone.
+    # A signal explains any failure, such as workers that got it as well, or a terminal that is gone.
     sys.exit(cli.interruption()[0] if cli.is_signalled() else code)
 
 
@@ -150,7 +150,7 @@ def _improve_help(command: Any) -> None:
 
 
 def _unwritable(error: OSError) -> int:
-    """Say that stdout cannot be written, unless its reader has left; Python must not try again at exit."""
+    """Report that stdout cannot be written, unless its reader has left; Python must not try again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):
         return 141  # as the shell says of a program that a closed pipe ended: 128 + SIGPIPE

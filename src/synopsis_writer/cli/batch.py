@@ -56,7 +56,7 @@ class _RowFlags:
     fresh: bool = switch("Start over; the old record is archived, not deleted.")
 
     def order(self, **more: Any) -> "batches.Order":
-        """Return what is ordered of a batch; `more` are its other attributes."""
+        """Return the order that the flags make; `more` are its other attributes."""
         return batches.Order(**{**vars(self), "retry": tuple(each.value for each in self.retry)}, **more)
 
 
@@ -114,7 +114,7 @@ def run(
 
 @contextlib.contextmanager
 def _progress(*, as_json: bool = False) -> Iterator[dict[str, Any]]:
-    """Give what a batch calls while it works; print answers that cannot be saved: they were paid."""
+    """Yield the callbacks of a batch; print answers that cannot be saved, as they have been paid for."""
     unsaved: list[result.RowResult] = []
 
     def begun(counts: "store.Counts") -> None:
@@ -141,12 +141,12 @@ def _progress(*, as_json: bool = False) -> Iterator[dict[str, Any]]:
 
 
 def _stop_on_ctrl_c() -> "batches.Stop":
-    """Return a stop for Ctrl-C: the first lets what is in flight end, and says so, the second cancels it."""
+    """Return a stop for Ctrl-C: the first lets rows in flight finish, and says so; the second cancels them."""
 
     class CtrlC(batches.Stop):
         @contextlib.contextmanager
         def listening(self) -> Iterator[None]:
-            """Take Ctrl-C over while the block runs; where the loop cannot, it stays as it was."""
+            """Handle Ctrl-C while the block runs, if the loop can."""
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
             def interrupt() -> None:
@@ -169,7 +169,7 @@ def _stop_on_ctrl_c() -> "batches.Stop":
 
         @contextlib.contextmanager
         def shielded(self) -> Iterator[None]:
-            """Ignore Ctrl-C, which processes that are started meanwhile go on doing."""
+            """Ignore Ctrl-C, as processes started meanwhile will."""
             with contextlib.ExitStack() as stack:
                 if threading.current_thread() is threading.main_thread():
                     stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))

@@ -1,4 +1,4 @@
-"""The commands check, release and export: a text that is there is judged, and goes out."""
+"""The commands check, release and export, for texts that exist already."""
 
 import contextlib
 import shutil
@@ -81,7 +81,7 @@ def check(
     with contextlib.ExitStack() as stack:
 
         @cache
-        def writer() -> "writers.Writer":  # a check alone needs none, and loads quicker without
+        def writer() -> "writers.Writer":  # a check alone needs none, and loads faster without
             made = stack.enter_context(writers.Writer(settings))
             made.workspace = opened
             return made
@@ -132,7 +132,7 @@ def _check_all(paths: Sequence[Path], check_file: Callable[[Path], int], *, as_j
 
 
 def _notice_edit(document: "documents.Document", log: Path) -> None:
-    if document.path.suffix == ".csv" or not log.exists():  # of a table no line is a text by itself
+    if document.path.suffix == ".csv" or not log.exists():  # a row of a table is not a file of its own
         return
     try:
         with contextlib.closing(runlog.RunLog(log)) as opened:
@@ -189,7 +189,7 @@ def _underlined(content: str, spans: Sequence[tuple[int, int]], width: int) -> I
 
 
 def _annotations(result: "workspace.Report") -> Iterator[str]:
-    """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
+    """Yield GitHub's workflow commands: one per finding, at the line of its first span."""
     for finding in (*result.refused, *result.warnings):
         line, column = result.position(finding)
         file = result.source.translate(_ESCAPES | {ord(":"): "%3A", ord(","): "%2C"})

@@ -31,14 +31,14 @@ with cli.lazily():
 INTERRUPTED = 130  # the exit code after Ctrl-C
 FAULT = 70  # the exit code of an error that is ours
 _LONGEST_LINE = 4_000  # characters of a line on stderr
-_PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
+_PICTURE_SECONDS = 0.1  # between two frames: nobody reads faster
 _LINE_SECONDS = 10.0  # between two plain lines
 _MINUTE = 60
 _LEAST_COLUMN = 20  # cells for the last column of a table
 
 _log = logging.getLogger(__name__)
-status = _log.info  # prints a line on stderr, but with --quiet
-warn = _log.warning  # prints a line on stderr, with --quiet, too
+status = _log.info  # prints a line on stderr, unless --quiet is given
+warn = _log.warning  # prints a line on stderr, even with --quiet
 
 
 def print_result(*lines: str, is_saved: bool = True) -> None:
@@ -114,7 +114,7 @@ def print_error(message: str) -> None:
 
 def fail(message: str, code: int, **more: object) -> int:
     """Print the error that ends a command, with --json as an object, too; return its exit code."""
-    if cli.is_signalled():  # whatever failed because of it
+    if cli.is_signalled():  # which explains any failure
         code = cli.interruption()[0]
     if STDERR.expects_json:
         data: Mapping[str, Any] = {}
@@ -127,7 +127,7 @@ def fail(message: str, code: int, **more: object) -> int:
 
 
 def failure_of(error: Exception) -> tuple[str, int]:
-    """Return an error's message, without words that may hold a key, and its exit code: 70 for a fault of ours."""
+    """Return an error's message, without words that may hold a key, and its exit code: 70 for a mistake of ours."""
     if isinstance(error, SynopsisError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.filename is not None:  # as a name that is too long
@@ -144,13 +144,13 @@ def failure_of(error: Exception) -> tuple[str, int]:
 class StderrHandler(logging.Handler):
     """Prints the package's log on stderr, an ERROR as the error that ends a command.
 
-    It also draws what grows or counts on a terminal, and takes that away before it prints a line. A terminal
+    It also draws previews and progress on a terminal, and clears them before it prints a line. A terminal
     that has gone ends no work.
     """
 
     log_format: str | None = None  # `json`: a line is an object for programs; None: no flag or setting says
     expects_json = False  # stdout must get one JSON object, and has not got it yet
-    failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)  # what that has besides in a failure
+    failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)  # what else that object has after a failure
     hints: tuple[str, ...] = ()  # lines for the end of a command, unless it fails
     is_debugging = False  # --debug was given
     _live: "live.Live | None" = None
@@ -217,7 +217,7 @@ class StderrHandler(logging.Handler):
             self._live.update(picture, refresh=True)
 
     def clear(self) -> None:
-        """Take away what is drawn, and show the cursor again."""
+        """Clear what is drawn, and show the cursor again."""
         drawn, self._live = self._live, None
         if drawn is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -229,7 +229,7 @@ STDERR = StderrHandler()
 
 @dataclass
 class Progress:
-    """Counts rows in a `with` block, and shows how far a run is: in a line on a terminal, else now and then."""
+    """Counts rows in a `with` block, and shows the progress: live on a terminal, else in a line now and then."""
 
     planned: int
     before: int = 0
@@ -262,7 +262,7 @@ class Progress:
             self._show()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let pass all but each text's steps, and waits for a reason that was reported: they are counted."""
+        """Drop the steps of each text, and waits for a reason that was reported before: they are counted instead."""
         if record.name == "synopsis_writer.drafting":
             return False
         seconds = getattr(record, "wait", None)
@@ -300,12 +300,12 @@ class Progress:
 
 
 def live_text(console: "screens.Console", clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
-    """Return what shows the last lines of an answer while it is written, and takes a whole one away."""
+    """Return a function that shows the last lines of an answer while it grows, and clears a complete one."""
     drawn = float("-inf")
 
     def show(answer: str) -> None:
         nonlocal drawn
-        with contextlib.suppress(Exception):  # no picture may cost the answer
+        with contextlib.suppress(Exception):  # a failed preview must not cost the answer
             now, may_be_whole = clock(), answer.rstrip().endswith(("}", "`"))
             if may_be_whole and answers.is_closed(answers.without_thoughts(answer, is_cut=True)):
                 STDERR.clear()
@@ -320,6 +320,6 @@ def live_text(console: "screens.Console", clock: Callable[[], float] = time.mono
 
 
 def story(answer: str) -> str:
-    """Return title and paragraphs that stand in an unfinished JSON answer; empty where there are none yet."""
+    """Return title and paragraphs of an unfinished JSON answer; empty where there are none yet."""
     title, parts = answers.parts_so_far(answer)
     return "\n\n".join(filter(None, [title, *parts]))

@@ -118,7 +118,7 @@ def run_eval(
     """
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command continues it")
-    review = bool(flags.review or flags.review_model)  # what the settings say does not count here
+    review = bool(flags.review or flags.review_model)  # the settings do not count here
     settings = options.settings_from(flags, review=review)
     loaded = _load(suite)
     with writers.Writer(settings, log=not no_log) as writer:
@@ -403,7 +403,7 @@ def review_check(
 
 
 def _output(data: dict[str, Any], lines: Sequence[str], *runs: "scored.EvalResults") -> Output:
-    """Return what is printed of runs; an incomplete one exits 4, so that no script takes it for complete."""
+    """Return the output for runs; an incomplete one exits 4, so that no script takes it for complete."""
     problems = [f"{run.folder}: {problem}" for run in runs for problem in run.incomplete()]
     return Output(data, lines, problems, BELOW if problems else 0)
 

@@ -1,4 +1,4 @@
-"""The command groups house, examples, style and prompts: what texts are written and judged by."""
+"""The command groups house, examples, style and prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -30,7 +30,7 @@ with lazily():
 
 app = typer.Typer(help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True)
 
-_IN_PROGRESS = timedelta(days=1)  # no run takes longer; one that still says so was killed
+_IN_PROGRESS = timedelta(days=1)  # no run takes longer; one still marked as running was killed
 _MOST_DAYS = 700_000  # the calendar has no more
 _THEME = 60  # characters of a theme in the list
 _OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"

@@ -1,4 +1,4 @@
-"""`synopsis models`: what is configured, what answers, what the embedded model is."""
+"""The command group models: the configured model, what its server offers, and the embedded models."""
 
 import os
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def _report(settings: "config.Settings") -> tuple[dict[str, Any], ModelError | N
         asked, why = resolved.model, resolved.why
         if resolved.kind == "hosted":
             offering = resolved.model, resolved.base_url
-    except SettingsError as error:  # what the server offers says how to go on
+    except SettingsError as error:  # the list of what the server offers shows the way out
         if address := resolve.server_address(settings, os.environ):
             server.check_address(address)
         why = str(error)

@@ -1,4 +1,4 @@
-"""The flags that several commands share: fields of dataclasses, named as the settings that they set."""
+"""Flags that several commands share: fields of dataclasses, named after the settings that they set."""
 
 import contextlib
 import copy
@@ -57,7 +57,7 @@ def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _named(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return a parameter that a command takes by keyword, and a user by `--` and its name if by no other."""
+    """Return a keyword-only parameter, whose flag is `--` and its name unless another long one is given."""
     shown = copy.copy(parameter.default)
     if Path in (parameter.annotation, *get_args(parameter.annotation)):
         shown.parser = _path
@@ -94,7 +94,7 @@ def argument(text: str, metavar: str, default: Any = ..., **more: Any) -> Any:
 
 
 def _in_reach(value: int | list[int] | None) -> int | list[int] | None:
-    """Refuse what no database and no calendar reaches."""
+    """Refuse numbers too large for databases and calendars."""
     numbers = value if isinstance(value, list) else [value]
     if any(number is not None and number > _MOST for number in numbers):
         raise typer.BadParameter(f"give a number up to {_MOST:,}")
@@ -106,7 +106,7 @@ def _set_log_format(wanted: str | None) -> None:
 
 
 def settings_from(*groups: Any, **more: Any) -> "Settings":
-    """Load the settings; flags, in groups or by the settings' names, go before everything else."""
+    """Load the settings; flags, in groups or by the settings' names, override everything else."""
     from synopsis_writer.settings import Settings, load_settings
 
     flags = {name: value for group in groups for name, value in vars(group).items()}

@@ -61,9 +61,9 @@ def open_page(
             )
         warn(f"{host}: whoever reads this network can read your texts, and change them")
     sys.setswitchinterval(SWITCH_INTERVAL)
-    mimetypes.add_type("text/javascript", ".js")  # whatever this system's registry says
-    houses.open_house(settings)  # which says at once what is wrong with it
-    # A browser in the terminal would take it away.
+    mimetypes.add_type("text/javascript", ".js")  # some Windows registries say otherwise
+    houses.open_house(settings)  # fails at once if the house is broken
+    # A text browser would take over the terminal.
     has_window = sys.platform in {"win32", "darwin"} or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys()
     with server.listen(host, port) as listening:
         access = server.Access(host, listening.getsockname()[1])

@@ -23,7 +23,7 @@ with lazily():
     from synopsis_writer.storage import files
 
 T = TypeVar("T")
-_ENDS = 5  # words of a sentence in the table of variants
+_ENDS = 5  # words shown of a sentence in the table of variants
 
 
 def write(
@@ -70,7 +70,7 @@ def write(
         path = work.deliver(result, save)
         if others and result.accepted is not None:
             beside = path or settings.out / result.show.slug / files.slug(result.accepted.title)
-            work.tell(writer, saving, result, others, beside)
+            work.retell(writer, saving, result, others, beside)
     return work.end()
 
 
@@ -87,7 +87,7 @@ def lengths(
     settings = options.settings_from(run, semantic=semantic)
     with writers.Writer(settings, log=not run.no_log) as writer:
         work = _Delivery(json, is_one=False)
-        work.tell(writer, saving, reading.read_source(file).document, _names(forms), file)
+        work.retell(writer, saving, reading.read_source(file).document, _names(forms), file)
     return work.end()
 
 
@@ -109,7 +109,7 @@ def _save(
 
 
 def _tried(work: Callable[[], T]) -> tuple[T | None, str, int]:
-    """Return what `work` returns; where it fails None, the problem, which is printed, and its exit code."""
+    """Return what `work` returns; if it fails, None, the problem, which is printed, and its exit code."""
     try:
         return work(), "", 0
     except Exception as error:  # noqa: BLE001 - whatever it is, the texts are printed
@@ -139,7 +139,7 @@ class _Delivery:
             print_result(heading + text, is_saved=path is not None)
         status(results.bill_of(result.answered))
         if best is not None and best.demo_label:
-            console.warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
+            console.warn(best.demo_label)  # even with --quiet: nobody must take a demo draft for more
         if accepted is None:
             if result.error is not None:
                 print_error(str(result.error))
@@ -148,37 +148,37 @@ class _Delivery:
         elif path is not None:
             status(f"saved as {path}")
         if self.as_json:
-            data, _, its_code = _tried(lambda: result.as_data(path))
+            data, _, failed = _tried(lambda: result.as_data(path))
             if data is None:  # then the text is printed as it is
                 print_result(text, is_saved=path is not None)
             else:
                 data |= {"error": problem, "exit_code": code} if code else {}
             self.texts.append(data or {})
-            code = its_code or code
+            code = failed or code
         self.code = max(self.code, code)
         return path
 
-    def tell(
+    def retell(
         self, writer: "writers.Writer", saving: options.SaveFlags,
         source: "document.Document | results.Result", forms: list[str], beside: Path,
     ) -> None:  # fmt: skip
-        """Tell a story in other forms, and deliver each, beside its file."""
+        """Retell a story in other forms, and deliver each, beside its file."""
         try:
-            told = writer.lengths_sync(source, forms)
+            retold = writer.lengths_sync(source, forms)
         except SynopsisError as error:
             if not isinstance(source, results.Result):
                 raise
             print_error(str(error))  # the first text is there, and is printed
             self.code = max(self.code, error.exit_code)
             return
-        for each in told:
+        for each in retold:
             save = partial(each.save, beside=beside)
             self.deliver(each, partial(_save, writer, saving, each, save, beside))
         first = source.cost if isinstance(source, results.Result) else None
-        all_of_it = (source, *told) if isinstance(source, results.Result) else told
-        total = usage.total_cost(each.cost for each in all_of_it)
+        lengths = (source, *retold) if isinstance(source, results.Result) else retold
+        total = usage.total_cost(each.cost for each in lengths)
         share = f", {total.amount / first.amount:.2f} × the first" if total and first and first.amount else ""
-        status(f"{count_of(len(all_of_it), 'length')}: {usage.format_cost(total)}{share}")
+        status(f"{count_of(len(lengths), 'length')}: {usage.format_cost(total)}{share}")
 
     def end(self) -> int:
         """Print the object of --json; return the exit code."""

@@ -1,4 +1,4 @@
-"""The Ray engine: a cluster, its workers among which budget and limits are divided, and what if one dies."""
+"""The Ray engine: connects to a cluster, divides budget and limits among workers, and replaces dead ones."""
 
 import asyncio
 import io
@@ -76,7 +76,7 @@ class RayEngine:
     environment: Mapping[str, str]  # key, address, proxies and certificates
 
     def __call__(self, order: Order, writer: Writer) -> AbstractAsyncContextManager[MakeRow]:
-        """Return what has workers on a cluster; raises SettingsError where that cannot be."""
+        """Return the context in which workers make rows; raises SettingsError where there can be none."""
         if writer.model.kind != "hosted":
             raise SettingsError(
                 f"model '{writer.model.model}' runs on this machine: a cluster's workers ask a server, "
@@ -119,7 +119,7 @@ def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) 
 
 
 def _passed_on(resolved: resolve.ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what workers need of the environment, and the key, also where a keyring holds it."""
+    """Return the environment variables that workers need, and the key, also one from a keyring."""
     needed = re.compile(rf"OPENAI_.*|{PREFIX}.*|.*_(?i:PROXY)|SSL_CERT_(FILE|DIR)")
     passed = {name: value for name, value in environment.items() if needed.fullmatch(name)}
     key = server.look_up_key(server.host_of(resolved.base_url or server.DEFAULT_BASE_URL), environment).value
@@ -155,7 +155,7 @@ def _part(budget: limits.Budget, size: int) -> limits.Budget:
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
-    """Be connected to a cluster, whose head the block can check by what it is given; Ray prints nothing."""
+    """Connect to a cluster for the block, which is given a check of the head; Ray prints nothing."""
     handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _captured_stderr() as captured:
@@ -170,7 +170,7 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
                 ray.init(address, **quiet)
         except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
             captured.seek(0)
-            # Ray's log knows more than its error, which names what nobody gave.
+            # Ray's log says more than its error, which names settings that nobody made.
             causes = re.findall(r"RPC error: (?:.*: )?(.+)", captured.read().decode(errors="replace"))
             reason = causes[-1] if causes else _first_sentence(str(error))
             reason = reason[:1].lower() + reason[1:] or type(error).__name__
@@ -191,7 +191,7 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Have processes that start in the block never get the signals that end a group: they hold rows."""
+    """Start processes in the block with the signals blocked that end a group: they hold rows."""
     if sys.platform == "win32":
         yield
         return
@@ -252,7 +252,7 @@ _NO_HEAD = "the cluster's head does not answer: start it again, and run the same
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given to work with; limits and budget are its part, and its repr holds no key."""
+    """What a worker needs; limits and budget are its share, and its repr holds no key."""
 
     resolved: resolve.ResolvedModel
     settings: Mapping[str, Any]  # those that were given, with absolute paths; else a node's own defaults hold
@@ -307,7 +307,7 @@ class WorkerPool:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Have the workers while the block runs; an EngineError ends it where the head is gone for good."""
+        """Run the workers during the block; an EngineError ends it if the head is gone for good."""
         try:
             async with asyncio.TaskGroup() as group:
                 slots = [group.create_task(self._fill_slot()) for _ in range(self.size)]
@@ -510,5 +510,5 @@ class RowWorker:
         return replace(result, attempts=attempts)
 
     async def record(self) -> logging.LogRecord:
-        """Return the next record of the log, once there is one."""
+        """Wait for the next record of the log."""
         return await self._records.get()

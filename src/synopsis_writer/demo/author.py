@@ -97,7 +97,7 @@ class DemoAuthor:
 
 
 def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> scaffolds.Scaffold:
-    """Return the form's scaffold, or else the first whose draft fits the limits; raises BriefError."""
+    """Return the form's scaffold, else the first whose draft fits the limits; raises BriefError."""
     wanted = house.form(brief.form).with_length(*brief.length)
     paths = [folder / f"{brief.form}.yaml"]
     if not paths[0].is_file():
@@ -132,7 +132,7 @@ async def write_draft(
     taken, words_by_model, usage = list[str](), 0, Usage()
     paragraphs: tuple[Paragraph, ...] = ()
     for storyline, text in plan.paragraphs:
-        pieces = text.split(scaffolds.GAP_MARK)  # words and kinds of gaps by turns
+        pieces = text.split(scaffolds.GAP_MARK)  # alternating words and kinds of gaps
         for index in range(1, len(pieces), 2):
             # The second person worries about the protagonist; nobody fears or hopes for themselves.
             is_worry = pieces[index] == "worry"
@@ -171,7 +171,7 @@ class FewShot(BaseModel, frozen=True, extra="forbid"):
 
 
 class GapKind(BaseModel, frozen=True, extra="forbid"):
-    """How the gaps of one kind are filled."""
+    """How gaps of one kind are filled."""
 
     lead: str  # how each sentence begins; `{name}` stands for the person
     lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]

@@ -41,8 +41,8 @@ class Part(NamedTuple):
 
     gender: Gender | None  # None where the theme says none
     calling: str = ""  # none for a mother, or one of a team; of a child what it is
-    is_one_of_many: bool = False  # of a group, of which the calling of one says nothing
-    is_family: bool = False  # who has the name of the other one
+    is_one_of_many: bool = False  # one of a group, whose callings say nothing of the others
+    is_family: bool = False  # who is named as the other one's relative
 
 
 def choose_people(
@@ -61,7 +61,7 @@ def choose_people(
     names = list(brief.characters or dict.fromkeys(named))
     if not names:
         for part in theme_people(brief.theme):
-            cast = [] if part.is_family else _cast_for(part, adults)  # whose sister anybody is, is not known
+            cast = [] if part.is_family else _cast_for(part, adults)  # nothing says whose sister she is
             fitting = [member.name for member in cast if member.name not in names]
             wrong = _WORDS[f"first names of {_OTHER_GENDER[part.gender]}"] if part.gender else frozenset()
             free = [one for one in invented if one not in names and one.split()[0].lower() not in wrong]

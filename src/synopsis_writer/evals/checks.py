@@ -1,4 +1,4 @@
-"""A judge and the copy desk, measured on texts in which code has planted faults."""
+"""Measures a judge and the copy desk on texts in which faults were planted."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
 
-RATED = "rated by people"  # in the place of a corruption: the better text of a pair is the good one
+RATED = "rated by people"  # instead of a corruption: the better text of a pair is the good one
 TALLY_HEADS = ("corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
 Half = Literal["tuning", "held-out"]
 HALVES: tuple[Half, ...] = ("tuning", "held-out")
@@ -265,7 +265,7 @@ CORRUPTIONS = (
 
 
 class Slip(BaseModel, frozen=True, extra="forbid"):
-    """A fault to plant: `new` in the place of `old`, which stands in the text once."""
+    """A fault to plant: `new` instead of `old`, which occurs in the text once."""
 
     kind: str
     old: str
@@ -299,7 +299,7 @@ class _File(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class Reading:
-    """What one of those who look, `consistency` or `review`, found in one text."""
+    """What one checker, `consistency` or `review`, found in one text."""
 
     by: str
     half: Half
@@ -348,7 +348,7 @@ def _marked(report: Report, check: str, slip: Slip | None) -> tuple[bool | None,
 
 
 def review_summary(readings: Sequence[Reading], halves: Sequence[Half]) -> list[dict[str, Any]]:
-    """Return, by who looked and half, recall by kind of slip, and false alarms in texts without one."""
+    """Return, by checker and half, recall by kind of slip, and false alarms in texts without one."""
     rows: list[dict[str, Any]] = []
     for by, half in product((CODE, REVIEW), halves):
         mine = [each for each in readings if (each.by, each.half) == (by, half)]

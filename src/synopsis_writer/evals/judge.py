@@ -193,7 +193,7 @@ class Judge:
             if answer is None:
                 return None
             values.add({"first": first_better, "second": 1.0 - first_better}.get(answer.better, 0.5))
-        return values.pop() if len(values) == 1 else 0.5  # a judge that favours a position has none
+        return values.pop() if len(values) == 1 else 0.5  # a judge that favours one position has no preference
 
     def _brief_block(self, case: Case) -> str:
         brief, house = case.brief, load_house(case.house) if case.house else self.house
@@ -387,11 +387,11 @@ def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
-    """Return what rows, also failed ones, and all judgements in a run's folder took."""
+    """Return what rows, including failed ones, and all judgements in a run's folder took."""
     paid: list[Spending] = [row for row in rows if row.attempts or row.usage != Usage()]
     paid += [each for votes in read_judgements(folder).votes.values() for each in votes.values()]
     try:
         cost = total_cost(each.cost for each in paid)
-    except ValueError:  # two currencies have no sum: as if one had no price
+    except ValueError:  # two currencies have no sum: they count as unpriced
         cost = None
     return Spent(cost, sum(each.prompt_tokens + each.completion_tokens for each in paid))

@@ -1,4 +1,4 @@
-"""What is measured of a row, and the means, intervals and comparisons of many."""
+"""Metrics of a row, and the means, intervals and comparisons of many."""
 
 import hashlib
 import re
@@ -39,7 +39,7 @@ class Scored:
 
     @cached_property
     def digest(self) -> str:
-        """What stands for the row in files of judgements and ratings."""
+        """The row's digest in files of judgements and ratings."""
         return self.row.digest
 
 
@@ -99,7 +99,7 @@ class References:
 
     @cached_property
     def digest(self) -> str:
-        """64 hex digits that change with whatever scores depend on."""
+        """64 hex digits that change with everything that scores depend on."""
         texts = [(case.id, case.brief.form, case.reference) for case in self.cases]
         pool, house = self.workspace.pool, self.workspace.house
         examples = [(example.id, example.synopsis) for example in pool.examples]
@@ -241,7 +241,7 @@ RECALLED = 0.4  # share of a fact's weight from which on it is told
 _NAME = 0.5  # what a name weighs of other words: another story about the same people tells no fact
 _COMMON, _RARE = 7.0, 2.0  # Zipf frequencies: of a word that would weigh nothing, and of the heaviest
 _SHORTEST_PREFIX, _PREFIX_SHARE = 4, 0.7  # letters that two stems of one family share, and of the shorter one
-_LEAD = re.compile(r"^(?:Am Ende )?(?:Offen (?:bleibt|ist))\b[, ]*")  # words about the text, not in it
+_LEAD = re.compile(r"^(?:Am Ende )?(?:Offen (?:bleibt|ist))\b[, ]*")  # words about the text, not part of its story
 
 Fact = tuple[tuple[str, float], ...]  # stems with their weights
 

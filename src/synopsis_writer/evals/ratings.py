@@ -118,7 +118,7 @@ def _texts(scored: Sequence[Scored]) -> Mapping[str, list[Row]]:
 
 
 def _votes(ratings: Ratings) -> Mapping[frozenset[str], str]:
-    """Return what most raters of each pair say: the digest of the better text; empty: neither."""
+    """Return which text of each pair most raters prefer, by its digest; empty: neither."""
     votes: defaultdict[frozenset[str], Counter[str]] = defaultdict(Counter)
     for (_, pair), better in ratings.items():
         votes[pair][better] += 1
@@ -164,7 +164,7 @@ class Trust:
 
 
 def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
-    """Compare a judge's preferences to the reference, else mean scores, with what people say of pairs."""
+    """Compare a judge's preferences over the reference, else its mean scores, with people's ratings of pairs."""
     names = ("judge_preference", "judge_coherence", "judge_theme", "judge_style", "judge_language")
     figures: dict[str, tuple[float, float]] = {}
     for each in scored:

@@ -1,4 +1,4 @@
-"""The record of a run: what it is, and its rows, saved as they come."""
+"""The record of a run: its plan, and its rows, saved as they come."""
 
 import contextlib
 import hashlib
@@ -165,7 +165,7 @@ class Row(Spending, _Made):  # whose fields come first: digests hang on the orde
 
     @property
     def digest(self) -> str:
-        """24 hex digits that stand for the row with all it contains."""
+        """24 hex digits that identify the row with all its content."""
         text = self.model_dump_json(exclude_defaults=True)  # so that new fields do not change it
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
 

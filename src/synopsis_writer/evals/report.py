@@ -64,7 +64,7 @@ def render_report(
         "base-uri 'none'; form-action 'none'",
         info=info, groups=groups, metrics=shown, charted=charted, verdict=problems, sections=sections,
         comparisons=comparisons, judge=run.judge, max_answer=_MAX_ANSWER, fewest=MIN_CASES,
-        people=Metric(1, "people: preferred to the other", "−1 to 1"),  # known of pairs alone
+        people=Metric(1, "people: preferred to the other", "−1 to 1"),  # known only for pairs
         decimals={name: decimals(each.mean for group in groups if (each := group.metrics.get(name))) for name in shown},
         row_decimals={name: _row_decimals([each.scores.get(name) for each in scored]) for name in shown},
         bounds=_axes([group for _, group in charted], shown), prompts=list(_prompts(run, against)),
@@ -138,7 +138,7 @@ def _axes(groups: Sequence[Group], shown: Iterable[str]) -> dict[str, tuple[floa
     ends: dict[str, tuple[float, float] | None] = dict.fromkeys(shown)
     for name in filter(scored.get, shown):
         low, high = min(values[kinds[name]]), max(values[kinds[name]])
-        if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):  # to zero, so that their size can be seen
+        if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):  # extended to zero, so that the size can be seen
             low, high = min(low, 0.0), max(high, 0.0)
         ends[name] = (low, high) if high - low > 1e-12 else (0.0, 1.0)  # noqa: PLR2004 - rounding
     return ends

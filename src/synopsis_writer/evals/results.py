@@ -63,7 +63,7 @@ class EvalResults:
 
     @property
     def failed(self) -> int:
-        """How many rows failed for want of a model or network."""
+        """How many rows failed at model or network."""
         return sum(scored.row.outcome == "failed" for scored in self.scored)
 
     @property
@@ -82,7 +82,7 @@ class EvalResults:
         return [each for each in self.scored if (each.row.model, each.row.prompt) == names]
 
     def style(self, group: Group) -> dict[str, float]:
-        """Return how alike the texts are, and how formulaic, beside the score; nothing of fewer than two."""
+        """Return how alike and how formulaic the texts are, beside the score; nothing for fewer than two."""
         texts = {str(each.row.id): text for each in self.rows_of(group) if (text := each.row.synopsis)}
         if len(texts) <= 1:
             return {}
@@ -278,7 +278,7 @@ def list_data(run: EvalResults, workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def ratings_data(rater: Rater, runs: Sequence[EvalResults]) -> dict[str, Any]:
-    """Return what has been rated of a rater's pairs, by everyone, as JSON holds it."""
+    """Return all ratings of a rater's pairs, by everyone, as JSON holds them."""
     ratings = {key: better for run in runs for key, better in run.ratings.items()}
     trust = find_trust(ratings, [each for run in runs for each in run.scored])
     by_rater = Counter(name for name, _ in ratings)

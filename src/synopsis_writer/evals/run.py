@@ -38,7 +38,7 @@ def plan(
     path: Path, cases: Sequence[Case], models: Sequence[str], prompts: Mapping[str, Path], repeats: int,
     attempts: int, reviewed: str = "",
 ) -> RunInfo:  # fmt: skip
-    """Return what is recorded of a run; texts that a model `reviewed` count as those of another prompt."""
+    """Return the plan of a run as it is recorded; texts that a model `reviewed` count as another prompt's."""
     hashes = {prompt: folder_hash(templates) + reviewed for prompt, templates in prompts.items()}
     known = {case.id: case_hash(case) for case in cases}
     name, created = path.resolve().name, datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Texts as editors have them: Markdown, plain text, Word, HTML, CSV, and what `write` saved."""
+"""Reads texts as editors have them: Markdown, plain text, Word, HTML, CSV, and what `write` saved."""
 
 import contextlib
 import csv
@@ -33,7 +33,7 @@ _DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` pu
 
 # What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
 _SIGNS = "=+\\-@＝＋－＠"
-# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
+# A cell begins where its text begins; and within it where a spreadsheet splits cells at semicolon or tab, as a
 # German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
 _BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
 FORMULA = re.compile(_BEGINS)
@@ -249,7 +249,7 @@ def plain_text(cell: str) -> str:
 
 @contextlib.contextmanager
 def needing_extra(what: str) -> Iterator[None]:
-    """Say of what fails to import something that it needs the extra `formats`; raises SettingsError."""
+    """Turn an ImportError in the block into a SettingsError that names the extra `formats`."""
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Synopses as receivers want them: a press sheet as Word or HTML, XMLTV, JSON-LD, CSV, JSON, plain text."""
+"""Synopses as recipients want them: a press sheet as Word or HTML, XMLTV, JSON-LD, CSV, JSON, plain text."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ _CSV_COLUMNS = "show form title logline characters text language model digital_s
 
 
 class Sheet(NamedTuple):
-    """What goes out of one synopsis."""
+    """The exported content of one synopsis."""
 
     title: str
     text: str
@@ -64,7 +64,7 @@ class Sheet(NamedTuple):
 
 
 def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
-    """Return what goes out of a saved synopsis, or of any text with a title; raises InputError."""
+    """Return the sheet of a saved synopsis, or of any text with a title; raises InputError."""
     meta = dict(document.meta)
     if document.has_changed:
         del meta["release"]  # nobody answers for this text

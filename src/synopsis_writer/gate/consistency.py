@@ -1,4 +1,4 @@
-"""The check of consistency: what in a text contradicts itself for certain, and needs no reader to see."""
+"""The check of consistency: contradictions in a text that code can find for certain."""
 
 import calendar
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""By what texts are told apart: how they begin and end, their motifs, their people, their words."""
+"""Features by which texts are distinguished: beginnings and endings, motifs, people, words."""
 
 import re
 import zlib
@@ -81,7 +81,7 @@ def features_of(synopsis: Synopsis) -> Features:
 
 
 def kind_wording(kind: str) -> Wording:
-    """Return what a kind of sentence is called."""
+    """Return the name of a kind of sentence."""
     name, *more = kind.split(", ")
     if name != "question":
         return say("a person" if kind == "person" else kind)

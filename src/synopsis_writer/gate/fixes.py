@@ -1,4 +1,4 @@
-"""Fixes: what code can put right in a text without judgement; no word changes."""
+"""Fixes: faults in a text that code can correct without judgement; no word changes."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from synopsis_writer.gate.text import Span
 
 
 class Fix(NamedTuple):
-    """What code can put right without judgement: `text` goes where `span` is; `kind` says what it is."""
+    """A fault that code can correct: `text` replaces `span`; `kind` names the fault."""
 
     span: Span
     text: str
@@ -26,7 +26,7 @@ _MOST_ROUNDS = 5  # one rule can make work for another, seldom twice
 
 
 def fix(text: str, marks: str = "„“", given: Iterable[str] = ()) -> tuple[str, tuple[Fix, ...]]:
-    """Return the text put right, and what was fixed, with spans in the old one; `given` words stay as they are."""
+    """Return the fixed text, and the fixes, with spans in the old one; `given` words stay as they are."""
     edited = _Edited(text)
     names = [word.strip(_AROUND_WORDS) for name in given for word in name.split() if "'" in word]
     for _ in range(_MOST_ROUNDS):

@@ -1,4 +1,4 @@
-"""The gate: all checks, in the order in which a person wants to read their findings."""
+"""The gate: all checks, in the order in which people want to read their findings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ _FUNCTIONS: dict[str, Check] = {
     if getattr(value, "__module__", "") == module.__name__
 }
 ALL_CHECKS: Mapping[str, Check] = {name: _FUNCTIONS[name] for name in CHECK_NAMES if name in _FUNCTIONS}
-# They apply only where the embeddings of the sources are given, and `lengths` only to a story told anew.
+# They apply only where the embeddings of the sources are given, and `lengths` only to a story retold in another length.
 SEMANTIC_CHECKS = {name: ALL_CHECKS[name] for name in ("paraphrase", "closeness")}
 CHECKS = {name: ALL_CHECKS[name] for name in ALL_CHECKS if name not in (*SEMANTIC_CHECKS, "lengths")}
 
@@ -60,7 +60,7 @@ class Gate:
         exclude_source: str = "",
         story: Synopsis | None = None,
     ) -> tuple[Finding, ...]:
-        """Check a synopsis against its brief, all sources but itself, and the story that it tells anew."""
+        """Check a synopsis against its brief, all sources but itself, and the story that it retells."""
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
         characters = synopsis.characters
@@ -95,7 +95,7 @@ class Gate:
         return replace(subject, form=self.house.form(form).with_length(*length))
 
     def judge(self, subject: Subject) -> tuple[Finding, ...]:
-        """Run all checks that apply and are neither disabled nor off; one finding a check."""
+        """Run all checks that apply and are neither disabled nor off; one finding per check."""
         findings: list[Finding] = []
         for name, check in ALL_CHECKS.items():
             level = subject.form.level(name)

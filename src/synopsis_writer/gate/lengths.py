@@ -1,4 +1,4 @@
-"""The check of lengths: a text tells the story of another one, and contradicts it in nothing."""
+"""The check of lengths: a text that retells another one's story does not contradict it."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

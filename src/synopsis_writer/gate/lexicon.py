@@ -47,7 +47,7 @@ def _expression(name: str) -> str:
 
 @cache
 def own_words(heading: str) -> frozenset[str]:
-    """Return the words of our own below a heading of `gate/data/words.txt`, with `ß` written `ss`."""
+    """Return our own words below a heading of `gate/data/words.txt`, with `ß` written `ss`."""
     return frozenset(word.casefold() for line in word_lists("words")[heading] for word in line.split())
 
 

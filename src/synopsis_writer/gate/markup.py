@@ -42,11 +42,11 @@ def meta_talk(subject: Subject) -> Finding:
     text = subject.text
     spans = text.find(pattern("meta talk", re.IGNORECASE | re.MULTILINE))
     # Somebody says "ich", "mir" or "Sie" outside quotations, and speaks of the task.
-    said = [start for start, _ in text.find(pattern("first person of a writer")) if not text.is_quoted(start)]
+    speakers = [start for start, _ in text.find(pattern("first person of a writer")) if not text.is_quoted(start)]
     spans += [
         sentence.span
         for sentence in text.sentences
-        if any(map(sentence.span.contains, said)) and pattern("task of a writer").search(sentence.text)
+        if any(map(sentence.span.contains, speakers)) and pattern("task of a writer").search(sentence.text)
     ]
     words = [shortened(text.raw[start:end].strip()) for start, end in spans]
     problem = say("meta_talk", words=words) if spans else None

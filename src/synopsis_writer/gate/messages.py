@@ -1,4 +1,4 @@
-"""What findings, reports and progress say, in English and in German; the texts are in `gate/data`."""
+"""Messages of findings, reports and progress, in English and in German; the texts are in `gate/data`."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ def shortened(text: str, most: int = 60) -> str:
 
 
 def status_line(record: logging.LogRecord, language: Language) -> str:
-    """Return what the log says of a text's steps, in German as far as `gate/data/status_de.txt` has it."""
+    """Return a log record's message, in German as far as `gate/data/status_de.txt` has it."""
     known = word_lists("status_de").get(str(record.msg)) if language == "de" else None
     return known[0] % record.args if known and record.args else record.getMessage()
 

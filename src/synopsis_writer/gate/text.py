@@ -242,7 +242,7 @@ def lower_words(text: str) -> list[str]:
 
 
 def word_parts(text: str) -> list[str]:
-    """Return the runs of letters in `text` as they are written: words, parted at hyphens and apostrophes."""
+    """Return the runs of letters in `text` as they are written: words, split at hyphens and apostrophes."""
     return _PART.findall(text)
 
 

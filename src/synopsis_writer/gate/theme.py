@@ -1,4 +1,4 @@
-"""Checks of what is told: the theme, in its words or others, and no example's story (docs/checks.md has the data)."""
+"""Checks of the story: it has the brief's theme, in whatever words, and is no example's (data in docs/checks.md)."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""All values of a house, learnt from its texts."""
+"""Learns all values of a house from its texts."""
 
 import json
 import logging
@@ -64,7 +64,7 @@ _LONGEST_THEME = 500  # characters of a theme
 
 
 class Learnt(NamedTuple):
-    """What texts teach."""
+    """A house as learnt from texts."""
 
     house: House
     shows: tuple[Show, ...]

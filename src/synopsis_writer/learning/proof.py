@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
 
 class DamageLine(NamedTuple):
-    """How many damaged copies of a form's texts the right check still refuses, or as a warning names."""
+    """How many damaged copies of a form's texts the right check still refuses or warns of."""
 
     form: str
     damage: str

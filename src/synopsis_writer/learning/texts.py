@@ -1,4 +1,4 @@
-"""The texts of a house as an editor has them, with show, form and theme, and what is measured in each."""
+"""The texts of a house as an editor has them, with show, form and theme, and their measurements."""
 
 import logging
 import math
@@ -308,7 +308,7 @@ def suggested_form(texts: Sequence[OwnText]) -> tuple[str, str]:
 
 
 def with_forms(texts: Sequence[OwnText]) -> list[OwnText]:
-    """Return the texts; those without a form are parted by length into at most four, with suggested names."""
+    """Return the texts; those without a form are grouped by length into at most four, with suggested names."""
     names: dict[str, str] = {}
     for group in _parted(sorted((own for own in texts if not own.form), key=lambda own: len(own.text.words))):
         suggested, _ = suggested_form(group)
@@ -318,7 +318,7 @@ def with_forms(texts: Sequence[OwnText]) -> list[OwnText]:
 
 
 def _parted(texts: Sequence[OwnText]) -> list[Sequence[OwnText]]:
-    """Part texts by length, in order, as Fisher does in "On Grouping for Maximum Homogeneity", 1958."""
+    """Group texts by length, in order, as Fisher does in "On Grouping for Maximum Homogeneity", 1958."""
     logs = [math.log(len(own.text.words)) for own in texts]
     gaps = sorted(range(1, len(logs)), key=lambda index: logs[index - 1] - logs[index])[:_MOST_GAPS]
     for count in range(_MOST_FORMS, 1, -1):

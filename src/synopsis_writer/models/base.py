@@ -80,7 +80,7 @@ class ModelClient(Protocol):
 
 
 class ClientWrapper:
-    """What a `ModelClient` that asks another one has in common: the other's name, and closing it."""
+    """Base of a `ModelClient` that asks another one: it has the other's name, and closes it."""
 
     def __init__(self, client: ModelClient) -> None:
         self._client, self.name = client, client.name

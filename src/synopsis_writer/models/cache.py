@@ -60,7 +60,7 @@ class ResponseCache:
         with self._errors_explained(), sqlite.transaction(self._database):
             gone = self._database.execute(outdated, (key, now - self._most_seconds)).fetchall()
             self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
-            # Adding up ten thousand answers for each one would take longer than all else.
+            # Adding up ten thousand answers for each new one would take longer than everything else.
             total = self._database.execute("SELECT bytes FROM total").fetchone()[0]
             total += size - sum(freed for (freed,) in gone)
             oldest = self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid")

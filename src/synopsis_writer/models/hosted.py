@@ -1,4 +1,4 @@
-"""OpenAI-compatible servers: the client, its requests, and what each server has refused."""
+"""OpenAI-compatible servers: the client, its requests, and each server's capabilities."""
 
 import asyncio
 import contextlib
@@ -104,7 +104,7 @@ class CapabilityStore:
     clock: Callable[[], float] = field(default=time.time)  # seconds since 1970
 
     def find(self, server: str, model: str) -> ServerCapabilities:
-        """Return what is known of a model, or what to begin with; `server` as `server_of` returns it."""
+        """Return a model's known capabilities, or initial ones; `server` as `server_of` returns it."""
         entries = (entry for entry in self._read() if (entry.server, entry.model) == (server, model))
         return next((entry.capabilities for entry in entries), initial_capabilities(server, model))
 
@@ -138,7 +138,7 @@ class HostedClient:
         *,
         retry: RetryPolicy | None = None,
         on_text: Callable[[str], None] | None = None,  # given the whole answer so far; a retry starts over
-        capabilities: CapabilityStore | None = None,  # remembers what the server accepts
+        capabilities: CapabilityStore | None = None,  # records what the server accepts
         insecure: bool = False,  # allow plain http to another machine, where all can be read on the way
         key_hint: str = "",  # why there may be no key, for the message that the server wants one
         transport: httpx2.AsyncBaseTransport | None = None,  # httpx2.MockTransport in a test
@@ -177,7 +177,7 @@ class HostedClient:
         raise self._error(fault, budget.wasted)
 
     async def _ask_for_less(self, call: "_Call") -> Answer:
-        """Ask, and again without what the server refuses; raises as `_ask`."""
+        """Ask, and ask again without what the server refuses; raises as `_ask`."""
         while True:
             try:
                 return await self._ask(call)
@@ -253,7 +253,7 @@ class HostedClient:
         return True
 
     def _learn(self, call: "_Call") -> None:
-        """Remember what a call was answered with, and log once what is new."""
+        """Record what the server accepted in a call, and log new capabilities once."""
         first, current, known = call.first, call.capabilities, self._capabilities
         current = replace(current, doubted=current.doubted | {*call.guess[:-1]})
         if call.is_after_fault and current != first and not first.is_doubtful:

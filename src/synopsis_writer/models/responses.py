@@ -331,7 +331,7 @@ class StreamedAnswer:
         """Add what a message has; some servers put the answer where thoughts or tool calls belong."""
         message = message if isinstance(message, dict) else {"content": 0}
         for name in ("content", "refusal"):
-            # Half a character may come in one piece, and its other half in the next.
+            # A character may be split between two pieces.
             text = _join_parts(message.get(name))
             if text is not None and not isinstance(text, str):
                 raise InvalidResponseError(_NO_COMPLETION)

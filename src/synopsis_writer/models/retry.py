@@ -1,4 +1,4 @@
-"""What servers report in place of an answer, when to retry, and which error a failure becomes."""
+"""What servers report instead of an answer, when to retry, and which error a failure becomes."""
 
 import asyncio
 import contextlib
@@ -106,7 +106,7 @@ class Fault:
     is_unreached: bool = False  # there was no connection
     report: Report = field(default_factory=Report)  # what the server reports
     wait: float = 0.0  # seconds for which the server wants no request; 0: it names none
-    via: str = ""  # who may have answered in the server's place
+    via: str = ""  # who may have answered instead of the server
 
 
 @dataclass

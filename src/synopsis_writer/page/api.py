@@ -1,4 +1,4 @@
-"""What the page can ask for besides jobs: each method answers one kind of request."""
+"""The page's requests besides jobs: each method answers one kind."""
 
 import asyncio
 import contextlib
@@ -308,7 +308,7 @@ class Api:
 
     @route("POST /check")
     async def _check(self, text: Text) -> dict[str, Any]:
-        """Return what the gate finds in a text; nothing where the same draft was sent anew meanwhile."""
+        """Return what the gate finds in a text; nothing if the same draft was sent again meanwhile."""
         self._newest[text.draft] = text
         async with self._checking:
             if text.draft and self._newest.get(text.draft) is not text:

@@ -31,7 +31,7 @@ from synopsis_writer.usage import Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
 
 _MOST_RUNNING, _MOST_FINISHED = 8, 100  # jobs
-_PICTURE_SECONDS = 0.1  # between two pictures of what grows: more often no eye can read
+_PICTURE_SECONDS = 0.1  # between two previews of a growing text: nobody reads faster
 _SILENCE = 15.0  # seconds after which a stream shows that it is open
 _LONGEST_DRAFT, _DRAFTS_LAST = 20_000_000, timedelta(days=30)  # bytes, and time
 _LAST_EVENTS = frozenset({"done", "failed", "stopped"})

@@ -1,4 +1,4 @@
-"""Texts as the page has them: read from what it sends and from files, checked, and put right."""
+"""Texts as the page has them: read from requests and files, checked, and fixed."""
 
 import contextlib
 import json

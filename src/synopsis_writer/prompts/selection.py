@@ -23,7 +23,7 @@ TOKEN_BUDGET = 7000
 CLOSENESS = 0.7  # against variety; docs/examples.md says how it was chosen
 K1, B = 1.2, 0.75  # Okapi BM25's usual constants
 
-# Letters of a word that count: "Chirurgin", "Chirurgen" and "chirurgisch" meet in "chirur". On 61 briefs with
+# How many letters of a word count: "Chirurgin", "Chirurgen" and "chirurgisch" meet in "chirur". On 61 briefs with
 # theme and text, judged by sentence embeddings of the whole texts, this finds as well as Snowball stems do.
 STEM = 6
 _WORD = re.compile(r"\w{4,}")  # words of a theme, numbers such as years among them

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-README = "README.md"  # beside the templates: what each may use, in words for who writes one
+README = "README.md"  # beside the templates: what each may use, explained for authors of templates
 
 
 def _fields(mark: str) -> dict[str, frozenset[str]]:
@@ -309,7 +309,7 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
         raise TemplateError(f"{document.location('name')}: the front matter must say 'name: {name}' and a 'version'")
     compiled = cache(partial(_compiled, document, needed, optional))
     template = Template(name, str(version), _hash(document.text), document.text, compiled)
-    if path.parent != shipped("prompts"):  # the program's own are right, and who only checks needs none
+    if path.parent != shipped("prompts"):  # the program's own are right, and mere checks need none
         template.compile()
     return template
 

@@ -138,7 +138,7 @@ class UnclearError(Exception):
 
 @dataclass(frozen=True)
 class ProviderLimits:
-    """What a provider takes, and how long it is waited for, in seconds."""
+    """A provider's limits, and how long to wait for it, in seconds."""
 
     # OpenAI's limits of a file, where 200 MB are taken as the smaller of two readings. A request that alone
     # has more bytes gets a file of its own.
@@ -230,7 +230,7 @@ class BatchServer:
             last = next((batch.id for batch in reversed(page.data) if batch and batch.id), "")
             if not page.has_more or not page.data or last == after:
                 break
-            if not last:  # nothing says where the next page begins
+            if not last:  # the page does not say where the next one begins
                 raise self._failure(InvalidResponseError("its list of batches cannot be read"))
             after = last
         return None
@@ -362,9 +362,9 @@ def read_result(line: bytes) -> ResultLine | str:
         choice = {"message": {"content": report.generated}, "finish_reason": retry.ENDS[report.meaning]}
         return ResultLine(*request, json.dumps({"choices": [choice]}).encode())
     undone = _UNDONE.search(report.text)
-    said = shortened(report.message, _LONGEST_REASON) or (undone and undone[0])
+    message = shortened(report.message, _LONGEST_REASON) or (undone and undone[0])
     outcome = f"the provider answered {status}" if status not in {0, _OK} else "no answer"
-    reason = ": ".join(filter(None, (outcome, said)))
+    reason = ": ".join(filter(None, (outcome, message)))
     return ResultLine(*request, None, reason, undone is not None or retry.is_transient_status(status))
 
 

@@ -1,4 +1,4 @@
-"""Rows out to a provider, and answers in: sent in shards, judged, saved, repaired, called back."""
+"""Sends rows to a provider in shards, takes in their answers, and has them judged, saved and repaired."""
 
 import asyncio
 import contextlib
@@ -364,7 +364,7 @@ class _ProviderBatch:
         return self.store.update_shard(shard, **state, expires=remote.expires_at, **more)
 
     def release(self, shard: Shard) -> None:
-        """Let a shard go: its rows are pending again."""
+        """Release a shard: its rows are pending again."""
         _say(shard, f"released: {rows_are(self._close(shard), 'pending again')}")
         self._sweep()
 
@@ -379,7 +379,7 @@ class _ProviderBatch:
         return count
 
     def _requeue(self, row: BatchRow, attempt: NextAttempt, reason: str = "") -> None:
-        """Take a row back that has no answer, for this `reason`; a repair fails when that was too often."""
+        """Make a row without an answer pending again, for this `reason`; a repair fails when that happens too often."""
         attempt = replace(attempt, returns=attempt.returns + 1) if reason else attempt
         if attempt.number > 1 and attempt.returns >= _MOST_RETURNS:
             self._fail(row, f"came back without an answer {_MOST_RETURNS} times: {reason}")
@@ -432,7 +432,7 @@ class _ProviderBatch:
 
     @contextlib.contextmanager
     def going_on(self, number: int) -> Iterator[None]:
-        """Keep a fault until all else was seen to; with `wait`, a failed connection is tried again."""
+        """Hold back a fault until the other shards are done; with `wait`, a failed connection is tried again."""
         try:
             yield
         except errors.ModelError as error:

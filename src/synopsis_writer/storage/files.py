@@ -28,7 +28,7 @@ _LITTER = re.compile(
     r"[.~].*|.*~|#.*#|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|.*\.(bak|orig|tmp|swp)(\.\w+)?", re.IGNORECASE
 )
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
-_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # what Windows keeps for them, whatever the suffix
+_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # reserved by Windows, with any suffix
 _TEMPORARY = re.compile(r"\.synopsis-[a-z0-9_]{8}\.tmp")  # characters that `tempfile` draws
 _LOCK = ".lock"
 
@@ -122,7 +122,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
-    """Return what fits a pattern below a folder, sorted, without litter; FileError where that is too much."""
+    """Return the paths below a folder that match a pattern, sorted, without litter; FileError for too many."""
     if "**" in pattern and folder.resolve() == folder.resolve().parent:
         raise FileError(f"{folder}: is a whole disk: name a folder in it")
     found = list(itertools.islice(folder.glob(pattern), MOST_FILES + 1))
@@ -232,7 +232,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
                 with contextlib.suppress(OSError), FileLock(left / _LOCK, timeout=0):
                     shutil.rmtree(left, ignore_errors=True)
     path = lock = None
-    while path is None or lock is None or not path.exists():  # another process took it for a leftover
+    while path is None or lock is None or not path.exists():  # another process deleted it as a leftover
         path = Path(tempfile.mkdtemp(".tmp", ".synopsis-", parent))
         lock = FileLock(path / _LOCK, timeout=0)
         with contextlib.suppress(OSError):  # without locks on this file system nobody clears anything

@@ -1,4 +1,4 @@
-"""SQLite files: opened, migrated, read where nothing can be written, and their errors in words."""
+"""SQLite files: opened, migrated, read from where nothing can be written, and their errors explained."""
 
 import contextlib
 import os
@@ -116,7 +116,7 @@ def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
 
 
 def remove_database(path: Path) -> None:
-    """Delete a database with its write-ahead log, whatever is in it; raises FileError."""
+    """Delete a database, even a damaged one, with its write-ahead log; raises FileError."""
     try:
         for end in ("", *_SIDES):
             path.with_name(path.name + end).unlink(missing_ok=True)
