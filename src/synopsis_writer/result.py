@@ -208,9 +208,8 @@ class Result:
         return render(self.front_matter(), self.text, file_format)
 
     def save(
-        self, folder: str | Path, file_format: FileFormat = "md", *,
-        force: Force = False, beside: Path | None = None,
-    ) -> Path:  # fmt: skip
+        self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False, beside: Path | None = None
+    ) -> Path:
         """Save the accepted synopsis in `folder`, numbered where a name is taken; FileError, GateRefusedError."""
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")

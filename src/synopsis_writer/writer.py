@@ -168,9 +168,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return brief.model_copy(update={"show": show.name, "form": form.name}), show
 
     def prompt(
-        self, brief: Brief, outline: Outline | None = None, *,
-        exclude: Collection[str] = (), avoid: Avoid | None = None,
-    ) -> Prompt:  # fmt: skip
+        self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = (), avoid: Avoid | None = None
+    ) -> Prompt:
         """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
         examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
         return self.workspace.prompts.synopsis(*self.resolve(brief), examples, outline, avoid)
@@ -518,9 +517,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return check_pool(self.settings)
 
     def save(
-        self, result: Result, folder: str | Path | None = None, file_format: FileFormat = "md", *,
-        force: bool = False,
-    ) -> Path:  # fmt: skip
+        self, result: Result, folder: str | Path | None = None, file_format: FileFormat = "md", *, force: bool = False
+    ) -> Path:
         """Save an accepted text into `folder`, or the settings' one; record it; raises as `Result.save`."""
         to_folder = partial(result.save, folder or self.settings.out, file_format)
         return self.save_with(to_folder, result, force=force)

@@ -66,9 +66,8 @@ class Rater:
     """The pairs that one person rates: always in the same random order, each with its sides drawn."""
 
     def __init__(
-        self, folder: Path, name: str, parts: Sequence[tuple[Sequence[Scored], Sequence[Scored]]],
-        cases: Sequence[Case],
-    ) -> None:  # fmt: skip
+        self, folder: Path, name: str, parts: Sequence[tuple[Sequence[Scored], Sequence[Scored]]], cases: Sequence[Case]
+    ) -> None:
         self.name, self._folder = clean_name(name), folder
         if not self.name:
             raise InputError("the rater has no name: give one")

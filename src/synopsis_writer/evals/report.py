@@ -39,9 +39,8 @@ def render_report(
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     times_and_sums = format_cost, format_duration, format_time, format_total
     formatters = (*times_and_sums, count_of, format_number, format_outcomes, highlight)
     environment.globals |= {function.__name__: function for function in formatters}
