@@ -162,7 +162,7 @@ def test_warnings_and_waivers_are_named_in_the_readers_language(terminal: Termin
     ("language", "sentence"),
     [
         ("de", "change: Was neu zu schreiben war, ist wie zuvor."),
-        ("en", "change: What was to be written anew is the same as before"),
+        ("en", "change: What was to be rewritten is the same as before"),
     ],
 )
 def test_what_a_wish_asks_for_is_missed_in_the_readers_language(

@@ -453,7 +453,7 @@ def test_a_server_that_is_killed_costs_no_word(chromium: Any, tmp_path: Path, la
             notice(other, "A draft was not saved").get_by_role("button", name="Restore").click()
             expect(other.locator("#body")).to_have_text("Gesa zählt")
             expect(field(other, "Theme")).to_have_value(GOOD.brief.theme)
-        notice(page, "The program was started anew.")
+        notice(page, "The program was restarted.")
         page.locator("#body").press("Control+End")
         page.keyboard.type(" Dann schläft sie.")
         window = page.context.new_page()  # the new address, in the same browser

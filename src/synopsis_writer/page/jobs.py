@@ -260,7 +260,7 @@ class Jobs(logging.Handler):
 
     def _find(self, name: str) -> Job:
         if name not in self._jobs:
-            raise AnswerError(404, f"no job {name[:40]}: the server was started anew, or it ended long ago")
+            raise AnswerError(404, f"no job {name[:40]}: the server was restarted, or it ended long ago")
         return self._jobs[name]
 
     def _document(self, text: Text) -> Document:

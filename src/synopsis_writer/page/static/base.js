@@ -118,7 +118,7 @@ function failed(error) {
 	lose("lost");
 }
 
-// Take the token of a program that was started anew, once this browser opened its address.
+// Take the token of a restarted program, once this browser opened its address.
 async function renew() {
 	const page = await fetch("/");
 	token = /synopsis-token" content="([^"]+)/.exec(await page.text())?.[1];
