@@ -1,6 +1,5 @@
 """The briefs of a batch, one per row and each with its own id, from CSV, JSON lines, YAML or Parquet."""
 
-import csv
 import hashlib
 import itertools
 import json
@@ -16,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, ValidationError
 from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.document import compose_yaml, decode
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError, explain
-from synopsis_writer.formats.reading import plain_text
+from synopsis_writer.formats.reading import MOST_COLUMNS, csv_records, plain_text
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.storage.files import MOST_BYTES, open_input, read_input
 
@@ -27,7 +26,6 @@ _BETWEEN = re.compile(r"\s+\|\s+|[\r\n]+")  # between the parts of a list in one
 _LONGEST_ID = 100
 _MOST_PARTS = 1_000  # of a list that are read, in order to say what is wrong with it
 
-_MOST_COLUMNS = 1_000
 _MOST_NAMED, _LONGEST_NAME = 5, 40  # unknown columns, and letters of a name, that a message shows
 _MOST_TABLE_BYTES = 1_000_000_000  # of a file: 100,000 briefs take some 30 MB
 
@@ -135,7 +133,7 @@ def read_table(path: Path) -> Iterator[Row]:
 
 def _columns(names: Sequence[str], where: str) -> list[str]:
     """Return the columns that `names` stand for: case does not count, and `air_date` is `air-date`."""
-    if len(names) > _MOST_COLUMNS:
+    if len(names) > MOST_COLUMNS:
         raise BriefError(f"{where}: has {len(names)} columns: known are {', '.join(COLUMNS)}")
     columns = [name.strip().lower().replace("_", "-") for name in names]
     unknown = [name for name, column in zip(names, columns, strict=True) if column not in COLUMNS]
@@ -173,44 +171,24 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
 
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-_SEP = re.compile(r'"?sep=([^"\w\s]|\t)"?[,;]*', re.IGNORECASE)  # the line before the header that Excel reads
 
 
 def _read_csv(path: Path, file: BinaryIO) -> Iterator[Row]:
-    lines = _lines(path, file)
-    header, first = next(lines, ""), 1
-    if named := _SEP.fullmatch(header.rstrip("\r\n ")):
-        header, first = next(lines, ""), 2
-    delimiter = named[1] if named else max(_DELIMITERS, key=header.count)
     columns: list[str] = []
-    where, size = f"{path}:{first}", 0
-
-    def counted() -> Iterator[str]:
-        nonlocal size
-        for line in itertools.chain([header], lines):  # a cell in quotes may have many lines
-            size += len(line)
-            if size > MOST_BYTES:
-                raise BriefError(f"{where}: the row that begins here is longer than 1 MB")
-            yield line
-
-    reader = csv.reader(counted(), delimiter=delimiter, strict=True)
-    try:
-        for record in reader:
-            # Without the empty cells at its end that spreadsheets add.
-            cells = [*itertools.dropwhile(lambda cell: not cell.strip(), reversed(record))][::-1]
-            if not columns:
-                columns = _columns(cells, where)
-            elif len(cells) > len(columns):
-                raise BriefError(
-                    f"{where}: has {len(cells)} cells for {len(columns)} columns: "
-                    f"put a text that holds a {_DELIMITERS.get(delimiter, delimiter)} in quotes"
-                )
-            elif cells:
-                yield where, dict(zip(columns, map(plain_text, cells), strict=False))
-            where, size = f"{path}:{reader.line_num + first}", 0
-    except csv.Error as error:
-        way_out = "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
-        raise BriefError(f"{where}: the row that begins here is not CSV ({error}): {way_out}") from error
+    delimiter, records = csv_records(_lines(path, file), path)
+    for line, record in records:
+        where = f"{path}:{line}"
+        # Without the empty cells at its end that spreadsheets add.
+        cells = [*itertools.dropwhile(lambda cell: not cell.strip(), reversed(record))][::-1]
+        if not columns:
+            columns = _columns(cells, where)
+        elif len(cells) > len(columns):
+            raise BriefError(
+                f"{where}: has {len(cells)} cells for {len(columns)} columns: "
+                f"put a text that holds a {_DELIMITERS.get(delimiter, delimiter)} in quotes"
+            )
+        elif cells:
+            yield where, dict(zip(columns, map(plain_text, cells), strict=False))
 
 
 def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[Row]:

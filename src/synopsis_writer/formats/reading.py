@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import logging
 import re
@@ -38,6 +39,7 @@ _SIGNS = "=+\\-@＝＋－＠"
 _BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
 FORMULA = re.compile(_BEGINS)
 _DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
+_SEP = re.compile(r'"?sep=([^"\w\s]|\t)"?[,;]*', re.IGNORECASE)
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 _TABLES = read_yaml(read_text(Path(__file__).with_name("tables.yaml")), Path("tables.yaml"))[0]
@@ -207,39 +209,62 @@ def _read_json(data: bytes, path: Path) -> list[Source]:
 
 
 def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
-    text = _decode(data, path)
-    separator = re.match(r'sep=([^"\w\s]|\t)\n', text)
-    first_line, rest = (2, text[separator.end() :]) if separator else (1, text)
-    delimiter = separator[1] if separator else max(",;\t", key=rest.partition("\n")[0].count)
-    rows = csv.reader(io.StringIO(rest, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip().lower() for name in next(rows, [])]
-        if len(names) > MOST_COLUMNS:
-            raise FileError(f"{path}:{first_line}: has {len(names)} columns, at most {MOST_COLUMNS} are read")
-        found = ((column, name) for column, known in COLUMNS.items() for name in reversed(known))
-        columns = {column: names.index(name) for column, name in found if name in names}
-        if "text" not in columns:  # Pressetext, EPG-Inhalt (180)
-            ends = [name.partition("(")[0].rstrip("0123456789 _-") for name in names]
-            matches = [name for name, end in zip(names, ends, strict=True) if end.endswith(COLUMNS["text"])]
-            if len(matches) != 1:
-                one_of = f"no column of texts: call it one of {', '.join(COLUMNS['text'])}"
-                several = f"several columns of texts, {', '.join(matches)}: call the one you mean 'text'"
-                raise FileError(f"{path}:{first_line}: has {several if matches else one_of}")
-            columns["text"] = names.index(matches[0])
-        line = first_line + rows.line_num
-        for count, row in enumerate(rows):
-            if count == MOST_ROWS:
-                raise FileError(f"{path}:{line}: has more than {MOST_ROWS:,} rows: split the file")
-            filled = {column: row[index].strip() for column, index in columns.items() if index < len(row)}
-            cells = {column: plain_text(cell) for column, cell in filled.items() if cell}
-            if body := "\n\n".join(paragraphs(cells.pop("text", ""))):
-                title = {"title": cells.pop("title")} if "title" in cells else {}
-                yield Source(Document(path, dict(title), body, {}, line), f"{path}:{line}", cells)
-            line = first_line + rows.line_num
-    except csv.Error as error:
-        line = first_line + rows.line_num - 1
-        hint = "put cells with quotes or line breaks in quotes"
-        raise FileError(f"{path}:{line}: not CSV ({error}): {hint}") from error
+    _, records = csv_records(io.StringIO(_decode(data, path), newline=""), path)
+    line, header = next(records, (1, []))
+    names = [name.strip().lower() for name in header]
+    if len(names) > MOST_COLUMNS:
+        raise FileError(f"{path}:{line}: has {len(names)} columns, at most {MOST_COLUMNS} are read")
+    found = ((column, name) for column, known in COLUMNS.items() for name in reversed(known))
+    columns = {column: names.index(name) for column, name in found if name in names}
+    if "text" not in columns:  # Pressetext, EPG-Inhalt (180)
+        ends = [name.partition("(")[0].rstrip("0123456789 _-") for name in names]
+        matches = [name for name, end in zip(names, ends, strict=True) if end.endswith(COLUMNS["text"])]
+        if len(matches) != 1:
+            one_of = f"no column of texts: call it one of {', '.join(COLUMNS['text'])}"
+            several = f"several columns of texts, {', '.join(matches)}: call the one you mean 'text'"
+            raise FileError(f"{path}:{line}: has {several if matches else one_of}")
+        columns["text"] = names.index(matches[0])
+    for count, (line, row) in enumerate(records):
+        if count == MOST_ROWS:
+            raise FileError(f"{path}:{line}: has more than {MOST_ROWS:,} rows: split the file")
+        filled = {column: row[index].strip() for column, index in columns.items() if index < len(row)}
+        cells = {column: plain_text(cell) for column, cell in filled.items() if cell}
+        if body := "\n\n".join(paragraphs(cells.pop("text", ""))):
+            title = {"title": cells.pop("title")} if "title" in cells else {}
+            yield Source(Document(path, dict(title), body, {}, line), f"{path}:{line}", cells)
+
+
+def csv_records(lines: Iterator[str], path: Path) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+    """Return a CSV's delimiter, and its records with the line that each begins on; they raise FileError.
+
+    The delimiter is that of a line such as `sep=;`, which Excel reads, or else the commonest in the header.
+    """
+    header, first = next(lines, ""), 1
+    if named := _SEP.fullmatch(header.rstrip("\r\n ")):
+        header, first = next(lines, ""), 2
+    delimiter = named[1] if named else max(",;\t", key=header.count)
+    line, size = first, 0
+
+    def counted() -> Iterator[str]:
+        nonlocal size
+        for each in itertools.chain([header], lines):  # a cell in quotes may have many lines
+            size += len(each)
+            if size > MOST_BYTES:
+                raise FileError(f"{path}:{line}: the row that begins here is longer than 1 MB")
+            yield each
+
+    def records() -> Iterator[tuple[int, list[str]]]:
+        nonlocal line, size
+        reader = csv.reader(counted(), delimiter=delimiter, strict=True)
+        try:
+            for record in reader:
+                yield line, record
+                line, size = reader.line_num + first, 0
+        except csv.Error as error:
+            way_out = "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
+            raise FileError(f"{path}:{line}: the row that begins here is not CSV ({error}): {way_out}") from error
+
+    return delimiter, records()
 
 
 def plain_text(cell: str) -> str:
