@@ -557,3 +557,22 @@ def test_a_model_that_is_shut_down_soon_is_reported(terminal: Terminal, name: st
     assert (f"m is shut down on {end}, {expected}" in run.err) == bool(expected)
     assert data["shutdowns"] == {"m": end}
     assert "is shut down" not in other.err
+
+
+THREADS = """
+import os, sys
+from synopsis_writer.cli import main
+sys.argv = ["synopsis", "--version"]
+try:
+    main()
+except SystemExit:
+    print(os.environ["OPENBLAS_NUM_THREADS"], "numpy" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("own", "used"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_numpy_starts_no_threads_unless_the_user_wants_some(own: dict[str, str], used: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"} | own
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.splitlines()[-1] == f"{used} False"
