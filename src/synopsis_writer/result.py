@@ -243,11 +243,9 @@ class Result:
 
 def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:
     """Return what a saved file records of a check: what was measured, or else what was found."""
-    found = {}
-    for each in findings:
-        level = "waived" if each.waived else "refused" if each.level == "error" else each.level
-        found[each.check] = each.value if each.passed else f"{level}: {each.sentence}"
-    return found
+    levels = ["waived" if each.waived else "refused" if each.level == "error" else each.level for each in findings]
+    pairs = zip(findings, levels, strict=True)
+    return {each.check: each.value if each.passed else f"{level}: {each.sentence}" for each, level in pairs}
 
 
 def render(fields: Mapping[str, Any], text: str, file_format: FileFormat) -> str:
@@ -281,10 +279,9 @@ class RowResult:
     def of(cls, name: str, result: Result) -> Self:
         """Return the row of a result; pending where its error would meet every other row, too."""
         same = {name: getattr(result, name) for name in ("reason", "synopsis", "attempts", "usage", "cost")}
-        error, provenance = result.error, result.provenance() or None
-        error = None if error is None or error.is_transient else error
-        outcome = "pending" if error else result.outcome
-        return cls(name, outcome, provenance=provenance, seconds=result.seconds, error=error, **same)
+        error = result.error if result.error is not None and not result.error.is_transient else None
+        same |= {"provenance": result.provenance() or None, "seconds": result.seconds, "error": error}
+        return cls(name, "pending" if error else result.outcome, **same)
 
     @classmethod
     def failed(cls, name: str, error: ModelError) -> Self:

@@ -175,8 +175,7 @@ _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 def _read_csv(path: Path, file: BinaryIO) -> Iterator[Row]:
     columns: list[str] = []
-    delimiter, records = csv_records(_lines(path, file), path)
-    for line, record in records:
+    for line, record, delimiter in csv_records(_lines(path, file), path):
         where = f"{path}:{line}"
         # Without the empty cells at its end that spreadsheets add.
         cells = [*itertools.dropwhile(lambda cell: not cell.strip(), reversed(record))][::-1]

@@ -81,8 +81,7 @@ def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
 
 def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
     """Write a table, no cell of which runs as a formula; return the number of rows. Lists are joined by ` | `."""
-    records = (csv_record(map(_flat, _cells(row).values())) for row in rows)
-    return _write_lines(path, records, csv_record(_COLUMNS))
+    return _write_lines(path, (csv_record(map(_flat, _cells(row).values())) for row in rows), csv_record(_COLUMNS))
 
 
 def _write_lines(path: Path, lines: Iterable[str], header: str = "") -> int:

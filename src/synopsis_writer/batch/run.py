@@ -183,8 +183,7 @@ def open_store(order: Order, settings: Settings, facts: Mapping[str, str]) -> It
 def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = ()) -> Variety:
     """Return the index of the accepted texts, completed where a kill left some out."""
     variety = Variety(store.database, store.text, disabled)
-    rows = store.unindexed()
-    variety.load((row.id, row.synopsis, writer.workspace.find_show(row.brief.show)) for row in rows)
+    variety.load((row.id, row.synopsis, writer.workspace.find_show(row.brief.show)) for row in store.unindexed())
     return variety
 
 

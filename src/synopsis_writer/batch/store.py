@@ -353,8 +353,7 @@ class BatchStore(BatchReader):
         sql = "SELECT text, problems FROM answers WHERE row = ? AND number = ? ORDER BY rowid DESC LIMIT 1"
         number = attempt.number - 1
         for text, problems in self.query(sql, row.id, number):
-            answer = Answer("" if attempt.flaw == "withheld" else text)
-            return Attempt.recorded(number, answer, json.loads(problems))
+            return Attempt.recorded(number, Answer("" if attempt.flaw == "withheld" else text), json.loads(problems))
         return None
 
     def text(self, row: str) -> str:

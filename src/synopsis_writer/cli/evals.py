@@ -311,8 +311,7 @@ def export_run(
     if export_format == "inspect":
         export.write_inspect_logs(results, output)
     else:
-        content = "".join(getattr(export, f"as_{export_format}")(results))
-        files.write_file(output, content, output=True)
+        files.write_file(output, "".join(getattr(export, f"as_{export_format}")(results)), output=True)
     status(f"written: {output}")
     return _output({"written": str(output), "problems": results.incomplete()}, (), results)
 

@@ -82,8 +82,7 @@ def _sections(run: EvalResults) -> Iterator[dict[str, Any]]:
     by_case: dict[str, list[dict[str, Any]]] = {name: [] for name in known}
     rows = ((each, group) for group in run.groups for each in run.rows_of(group))
     for number, (each, group) in enumerate(rows, 1):
-        result = {"id": f"r{number}", "scored": each, "group": group}
-        by_case.setdefault(each.row.case, []).append(result)
+        by_case.setdefault(each.row.case, []).append({"id": f"r{number}", "scored": each, "group": group})
     for number, (name, results) in enumerate(by_case.items(), 1):
         if results:
             outcomes = [each["scored"].row.outcome for each in results]

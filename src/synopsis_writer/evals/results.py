@@ -138,8 +138,7 @@ def score_run(
 
     @cache
     def references(house: Path | None) -> References:  # a text is measured against those of its own house
-        peers = tuple(case for case in cases if case.house == house)
-        return References(workspace.of_house(house), peers)
+        return References(workspace.of_house(house), tuple(case for case in cases if case.house == house))
 
     scored = {}
     for row in rows:

@@ -209,8 +209,8 @@ def _read_json(data: bytes, path: Path) -> list[Source]:
 
 
 def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
-    _, records = csv_records(io.StringIO(_decode(data, path), newline=""), path)
-    line, header = next(records, (1, []))
+    records = csv_records(io.StringIO(_decode(data, path), newline=""), path)
+    line, header, _ = next(records, (1, [], ""))
     names = [name.strip().lower() for name in header]
     if len(names) > MOST_COLUMNS:
         raise FileError(f"{path}:{line}: has {len(names)} columns, at most {MOST_COLUMNS} are read")
@@ -224,7 +224,7 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
             several = f"several columns of texts, {', '.join(matches)}: call the one you mean 'text'"
             raise FileError(f"{path}:{line}: has {several if matches else one_of}")
         columns["text"] = names.index(matches[0])
-    for count, (line, row) in enumerate(records):
+    for count, (line, row, _) in enumerate(records):
         if count == MOST_ROWS:
             raise FileError(f"{path}:{line}: has more than {MOST_ROWS:,} rows: split the file")
         filled = {column: row[index].strip() for column, index in columns.items() if index < len(row)}
@@ -234,8 +234,8 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
             yield Source(Document(path, dict(title), body, {}, line), f"{path}:{line}", cells)
 
 
-def csv_records(lines: Iterator[str], path: Path) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """Return a CSV's delimiter, and its records with the line that each begins on; they raise FileError.
+def csv_records(lines: Iterator[str], path: Path) -> Iterator[tuple[int, list[str], str]]:
+    """Yield a CSV's records, each with the line it begins on and the delimiter; raises FileError.
 
     The delimiter is that of a line such as `sep=;`, which Excel reads, or else the commonest in the header.
     """
@@ -253,18 +253,14 @@ def csv_records(lines: Iterator[str], path: Path) -> tuple[str, Iterator[tuple[i
                 raise FileError(f"{path}:{line}: the row that begins here is longer than 1 MB")
             yield each
 
-    def records() -> Iterator[tuple[int, list[str]]]:
-        nonlocal line, size
-        reader = csv.reader(counted(), delimiter=delimiter, strict=True)
-        try:
-            for record in reader:
-                yield line, record
-                line, size = reader.line_num + first, 0
-        except csv.Error as error:
-            way_out = "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
-            raise FileError(f"{path}:{line}: the row that begins here is not CSV ({error}): {way_out}") from error
-
-    return delimiter, records()
+    reader = csv.reader(counted(), delimiter=delimiter, strict=True)
+    try:
+        for record in reader:
+            yield line, record, delimiter
+            line, size = reader.line_num + first, 0
+    except csv.Error as error:
+        way_out = "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
+        raise FileError(f"{path}:{line}: the row that begins here is not CSV ({error}): {way_out}") from error
 
 
 def plain_text(cell: str) -> str:

@@ -109,8 +109,7 @@ class SourceEmbeddings:
 
     def _centred(self, vectors: Vectors) -> Vectors:
         moved = vectors - self.centre
-        lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-        return np.asarray(moved / np.maximum(lengths, np.float32(1e-9)))
+        return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), np.float32(1e-9)))
 
 
 def embedded_sentences(text: Text) -> list[Sentence]:
