@@ -90,7 +90,7 @@ FAILS = [
     ("paragraphs", "\n\n".join([PLAIN] * 15), {}, 15, "15 paragraphs", []),
     ("rhythm", f"{SIX} {words(43)}", {}, None, "43 words", [words(43)]),
     ("rhythm", f"{SIX} {SIX}", {}, None, "too short: 6.0", []),
-    ("rhythm", f"{words(30)} {words(22)}", {}, None, "too long: 26.0", []),
+    ("rhythm", f"{words(30)} {words(22)} {words(26)}", {}, None, "too long: 26.0", []),
     ("rhythm", f"{TWELVE} {words(13)} {TWELVE} {words(13)} {TWELVE}", {}, None, "of one length", []),
     ("language", ENGLISH, {}, None, "as 'en'", ["The doctor"]),
     ("language", f"{PLAIN} She never told anyone why. {PLAIN}", {}, None, "She never", ["She never told"]),
