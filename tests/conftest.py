@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import hypothesis
 import pytest
 
@@ -134,8 +135,20 @@ def _own_files_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _languages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all commands find the unpacked model of languages, and word lists: both take them a second."""
-    return tmp_path_factory.mktemp("languages")
+    """Where all commands find the unpacked model of languages, and word lists: both take them a second.
+
+    Of several workers the first unpacks them for all.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("languages")
+    from synopsis_writer.gate import gate, lexicon
+    from synopsis_writer.house.house import built_in_house
+
+    folder = tmp_path_factory.getbasetemp().parent / "languages"
+    with filelock.FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lexicon, "_folders", [folder])
+        gate.Gate(built_in_house()).warm_up()
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -297,7 +297,7 @@ def page_with(values: dict[str, Sequence[float | None]], metric: str = "facts") 
         for model, series in values.items()
         for case, value in zip(suite(), series, strict=False)
     ]
-    return page_of(scored, suite(), info)
+    return page_of(scored, suite()[: max(map(len, values.values()))], info)
 
 
 def chart_in(page: str, metric: str = "facts told") -> str:
