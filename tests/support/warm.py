@@ -1,4 +1,4 @@
-"""A process that has loaded what commands load, and forks into one whenever it is asked: it starts at once.
+"""A process that has written a text once, and forks into a command whenever it is asked: it starts at once.
 
 `tests.support.forked` starts this process and asks it.
 """
@@ -14,17 +14,16 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import termios
-from contextlib import redirect_stdout, suppress
-from io import StringIO
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-import httpcore2
-
 from synopsis_writer import cli
-from synopsis_writer.cli.app import run
+from tests.support.loopback import LoopbackServer, Reply
 from tests.support.once import patch_readers
-from tests.support.terminal import PATH
+from tests.support.terminal import ANSWER, ORDER, Terminal
 
 PACKAGES = ("batch", "cli", "evals", "models", "page", "provider")  # all of whose modules are loaded
 
@@ -84,9 +83,11 @@ def _serve(asked: socket.socket) -> bool:
 
 if __name__ == "__main__":
     patch_readers(setattr)
-    with redirect_stdout(StringIO()):
-        run(["check", str(PATH)])
-    httpcore2.default_ssl_context()
+    for name in [name for name in os.environ if name.startswith("SYNOPSIS_")]:
+        del os.environ[name]  # of the test that happens to be the first
+    with tempfile.TemporaryDirectory() as place, LoopbackServer([Reply(ANSWER)]) as server:
+        os.environ.update(dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), place))
+        assert Terminal(Path(place))("write", *ORDER, server=server).code == 0
     for name in PACKAGES:
         package = importlib.import_module(f"synopsis_writer.{name}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
