@@ -154,10 +154,9 @@ _MORE = "Der Arzt sucht seit Jahren jemanden, der die Praxis im Tal übernimmt. 
         # Actors are no part of a sentence.
         ("rhythm", f"{_MORE}Es sucht Ida (Rosa Blum) {'den Hund ' * 17}mit Max (Jan van der Laan).", True),
         ("rhythm", f"{_MORE}Es sucht Ida und Rosa Blum {'den Hund ' * 17}mit Max und Jan van der Laan.", False),
-        # One or two sentences show no mean.
+        # A single sentence shows no mean.
         ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max.", True),
-        ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max. " * 2, True),
-        ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max. " * 3, False),
+        ("rhythm", f"Es sucht Ida {'den Hund ' * 17}mit Max. " * 2, False),
         ("rhythm", "Ida sucht Max. Max geht.", False),
         # Two unknown words with capitals may be names.
         ("spelling", f"{_MORE}Im Tal von Schlorzau lebt der Glunggepuur.", True),

@@ -688,6 +688,25 @@ def test_a_first_name_that_is_hardly_a_word_is_learnt_with_its_last_name(tmp_pat
     assert [(member.name, member.role) for member in show.cast] == [("Remmer Harms", "Inselpolizist")]
 
 
+def test_what_stands_before_an_actor_is_a_name_without_its_calling(tmp_path: Path) -> None:
+    texts = [
+        "Der Bauunternehmer Axel von Treskow (Rufus Behnke) droht dem Klassenclown Matti (Anton Reuß).",
+        "Nachbar Ferdinand Wögerbauer (Hans Stadl) hilft der Frau von Sepp Unterrainer (Toni Krenn).",
+    ]
+    (show,) = learnt(written(tmp_path / "texte", texts)).shows
+    assert {member.name for member in show.cast} == {
+        "Axel von Treskow",
+        "Matti",
+        "Ferdinand Wögerbauer",
+        "Sepp Unterrainer",
+    }
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 1), (2, 1), (3, 3), (8, 3)])
+def test_what_more_than_one_in_twenty_texts_have_is_no_outlier(count: int, most: int) -> None:
+    assert shrunk_limits("paragraphs", [1.0] * (40 - count) + [3.0] * count, (1, 1)) == (1, most)
+
+
 def test_people_of_a_show_are_added_and_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], houses: Callable[[Corpus], Path]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from synopsis_writer.gate.cast import occupation
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, exceeds, judged
+from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged
 from synopsis_writer.gate.fixes import counted, listed
 from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
 from synopsis_writer.gate.messages import say, shortened
@@ -85,7 +85,7 @@ def rhythm(subject: Subject) -> Finding:
     if longest > most:
         too_long = [sentence.span for sentence in text.sentences if sentence.length > most]
         return judged("rhythm", value, limit, say("long sentence", longest=longest, most=most), too_long)
-    if mean < low or (mean > high and len(text.lengths) >= FEWEST_CASES):  # of fewer the longest says enough
+    if mean < low or (mean > high and len(text.lengths) > 1):  # of a single sentence its length says enough
         problem = say("short sentences" if mean < low else "long sentences", mean=mean)
         return judged("rhythm", value, limit, problem)
     if len(text.lengths) >= FEWEST_SENTENCES and not within(deviation, form.sentence_deviation):

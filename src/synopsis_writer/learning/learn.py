@@ -26,7 +26,7 @@ from synopsis_writer.gate.lexicon import own_words
 from synopsis_writer.gate.text import analyse, word_parts
 from synopsis_writer.house.form import FEWEST_BEATS, PRETERITE
 from synopsis_writer.house.house import House, QuotationMarks, built_in_house, load_house, make_house
-from synopsis_writer.learning.proof import Proof, prove
+from synopsis_writer.learning.proof import MOST_REFUSED, Proof, prove
 from synopsis_writer.learning.texts import ENDINGS, OwnText, measure, suggested_form, without_titles
 from synopsis_writer.models.base import Answer, Message, bill
 from synopsis_writer.models.resolve import limits_of, open_client, resolve_model
@@ -225,14 +225,15 @@ def shrunk_limits(name: str, values: Sequence[float], built_in: tuple[float, flo
     never between a and b: w = n / (n + 5) is the weight of n observations beside a prior worth five (Efron
     and Morris, "Data Analysis Using Stein's Estimator and Its Generalizations", 1975). Of eight values or
     more, those over three interquartile ranges beyond the quartiles are outliers (Tukey, "Exploratory Data
-    Analysis", 1977). All texts of one length, or with one value, leave limits of a least width.
+    Analysis", 1977), if one in twenty at most are. One value alone leaves limits of a least width.
     """
     rule, is_count = RULES.get(name, RULES["words"]), name in _LEAST_COUNTS
     inner = sorted(values)
     if len(inner) >= _FEWEST_WITH_OUTLIERS:
         first, middle, third = quantiles(inner, n=4)
         fence = max(3 * (third - first), middle / 2 if is_count else rule.least_width)
-        inner = [value for value in inner if first - fence <= value <= third + fence]
+        near = [value for value in inner if first - fence <= value <= third + fence]
+        inner = near if len(inner) - len(near) <= max(1, MOST_REFUSED * len(inner)) else inner
     weight = len(inner) / (len(inner) + _PRIOR)
     low, high = inner[0], inner[-1]
     gaps = 4 * (high - low) / max(1, len(inner) - 1)

@@ -40,6 +40,7 @@ _GERMAN_WORD_SHARE = 0.1  # of the distinct words; a text with fewer may be fore
 _FOREIGN = 0.9  # probability
 ENDINGS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
 _TITLES = re.compile(r"^(?:(?:Dr|Prof)\. )+")
+_PARTICLES = re.compile(r"^(?:[a-z]+ )+")
 _BEFORE_THINGS = frozenset("in im aus nach bei bis um am an auf vor zum zur vom beim".split())
 _ARTICLES = frozenset("der die das den dem des ein eine einer".split())
 _MOST_PEOPLE = 14  # of an example
@@ -134,16 +135,14 @@ class OwnText:
         for full, span in cast.full_names(text, {cast.parse_name(name) for name in found}):
             if not any(actor.contains(span.start) for actor in actors):
                 name = text.raw[slice(*span)]
-                is_genitive = not name.lower().endswith(full.last)
-                found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
+                found.setdefault(name if name.lower().endswith(full.last) else name.rstrip("s").rstrip("’'"), "")
         parts = {part.lower() for name in found for part in name.split()}
         known = {*parts, *text.counts, *given}
         for index, word in enumerate(text.words):
-            base = word.lower.removesuffix("s")
-            is_genitive = word.lower not in given and commonness(base) > commonness(word.lower)
-            name = base if is_genitive else cast.nominative(word.lower, known)
-            is_name = text.tags[index] == NAME and word.form[0].isupper() and len(name) >= _SHORTEST
-            if not is_name or name in parts:
+            name, base = cast.nominative(word.lower, known), word.lower.removesuffix("s")
+            if word.lower not in given and any(after.form[0].isupper() for after in text.words[index + 1 : index + 2]):
+                name = max(base, name, key=commonness)  # Nepomuks Sehne
+            if text.tags[index] != NAME or not word.form[0].isupper() or len(name) < _SHORTEST or name in parts:
                 continue
             is_first = index == text.sentences[word.sentence].first
             is_thing = not is_first and text.words[index - 1].lower in _BEFORE_THINGS | _ARTICLES
@@ -152,7 +151,7 @@ class OwnText:
             if not is_thing and (name in given or not is_common) and not is_actor:
                 found.setdefault(word.form[: len(name)], "")
         for name in found:
-            before = r"(\w*) ?\b([A-ZÄÖÜ][a-zäöüß-]+) (?:(?:Dr|Prof)\. )*"
+            before = r"(\w*) ?\b([A-ZÄÖÜ][a-zäöüß-]+)(?<!ung) (?:(?:Dr|Prof)\. )*"
             role = re.search(rf"{before}{re.escape(name)}\b", text.raw)
             if role and cast.is_calling(role[2].lower()) and role[1].lower() not in _BEFORE_THINGS:
                 found[name] = role[2]
@@ -179,13 +178,14 @@ class OwnText:
         while index >= 0 and self.text.raw[words[index].span.end : position] in {" ", ""}:
             word = words[index]
             is_given = word.form[0].isupper() and word.lower in given
-            if cast.is_calling(word.lower) and not is_given and name:
-                return name
-            is_particle = name and word.lower in own_words("particles")
-            if is_function_word(word.lower) or not (is_given or is_particle or tags[index] in {NAME, NOUN}):
+            is_common = cast.is_calling(word.lower) or (tags[index] == NOUN and is_known(word.lower))
+            is_particle = name and word.form in own_words("particles")
+            is_name = tags[index] in {NAME, NOUN} and not is_function_word(word.lower) and not (name and is_common)
+            if not (is_given or is_particle or is_name):
                 break
             index, position, name = index - 1, word.span.start, f"{word.form} {name}".rstrip()
-        return "" if cast.is_calling(name.lower()) else name
+        name = _PARTICLES.sub("", name)  # die Kinder von Petra
+        return "" if " " not in name and cast.is_calling(name.lower()) else name
 
 
 def without_titles(name: str) -> str:
@@ -283,8 +283,7 @@ def _foreign(text: Text) -> str | None:
 
 def _front_matter(source: Source) -> dict[str, str]:
     meta = {str(key).lower(): value for key, value in source.document.meta.items()}
-    front = meta.get("brief")
-    brief = front if isinstance(front, dict) else {}
+    brief = front if isinstance(front := meta.get("brief"), dict) else {}
     wanted = ("show", "form", "theme")
     found = {name: meta[key] for name in wanted for key in reversed(reading.COLUMNS[name]) if meta.get(key)}
     found |= {name: brief[name] for name in (*wanted, "air_date") if brief.get(name)}
