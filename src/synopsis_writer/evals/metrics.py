@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row, RunInfo
-from synopsis_writer.evals.suite import Case
+from synopsis_writer.evals.suite import Case, Metric
 from synopsis_writer.gate.cast import named
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Subject
@@ -105,21 +105,6 @@ class References:
         examples = [(example.id, example.synopsis) for example in pool.examples]
         parts = (_SCORING, sorted(METRICS), house, pool.shows, texts, examples)
         return hashlib.sha256(repr(parts).encode("utf-8")).hexdigest()
-
-
-@dataclass(frozen=True)
-class Metric:
-    """Which side of a metric is better (0: neither), what it is, and its range in words."""
-
-    direction: Literal[-1, 0, 1]
-    name: str
-    range: str = ""
-
-    @property
-    def note(self) -> str:
-        """Its range and direction in words."""
-        direction = {1: "higher is better", -1: "lower is better", 0: "for information only"}[self.direction]
-        return f"{self.range}; {direction}" if self.range else direction
 
 
 METRICS: Mapping[str, Metric] = {

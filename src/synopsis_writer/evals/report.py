@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, MIN_CASES, Comparison, Group, Interval, Metric
+from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, MIN_CASES, Comparison, Group, Interval
 from synopsis_writer.evals.record import Row, read_prompts
 from synopsis_writer.evals.results import EvalResults
+from synopsis_writer.evals.suite import Metric
 from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import format_cost, total_cost

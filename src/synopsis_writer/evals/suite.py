@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -19,9 +19,6 @@ from synopsis_writer.examples import read_brief, read_example_document, read_syn
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.files import find_files, read_input, write_file
 from synopsis_writer.synopsis import Synopsis
-
-if TYPE_CHECKING:
-    from synopsis_writer.evals.metrics import Metric
 
 SUITE_FILE = "suite.yaml"
 OWN_SUITE = Path("evals") / SUITE_FILE
@@ -79,6 +76,21 @@ class Suite(BaseModel):
     watched: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Metric:
+    """Which side of a metric is better (0: neither), what it is, and its range in words."""
+
+    direction: Literal[-1, 0, 1]
+    name: str
+    range: str = ""
+
+    @property
+    def note(self) -> str:
+        """Its range and direction in words."""
+        direction = {1: "higher is better", -1: "lower is better", 0: "for information only"}[self.direction]
+        return f"{self.range}; {direction}" if self.range else direction
+
+
 @pydantic_dataclass(frozen=True)
 class Case:
     """A brief and how a person answered it."""
@@ -134,7 +146,7 @@ def make_suite(path: Path) -> list[Path]:
     return [path / name for name in sources]
 
 
-def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
+def load_suite(path: Path, metrics: Mapping[str, Metric]) -> LoadedSuite:
     """Read a suite, or that in a folder; raises FileError, SettingsError, or ExampleError for a case."""
     if path.is_dir():
         path /= SUITE_FILE
