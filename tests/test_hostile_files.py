@@ -1,8 +1,10 @@
 """Files and numbers that are hostile: damaged databases, templates that multiply, numbers without end."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.prompts.templates import load_template
 from synopsis_writer.result import RowResult
 from tests.support.loopback import LoopbackServer, Reply
-from tests.support.terminal import ANSWER, GOOD, ORDER, Terminal
+from tests.support.terminal import ANSWER, GOOD, ORDER, PATH, Terminal
 
 Damage = Callable[[bytes], bytes]
 
@@ -85,6 +87,51 @@ def test_a_damaged_log_or_cache_costs_no_text(
         assert terminal(*arguments).code in {0, 2}, arguments
     assert terminal("cache", "clear").code == 0
     assert terminal("cache", "info").code == 0
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, partial(os.symlink, "/dev/zero"), partial(os.symlink, "x/x")])
+def test_a_log_or_cache_that_is_no_file_costs_no_text_and_no_time(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, make: Callable[[str], None]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    for name in ("runs.sqlite3", "cache/responses.sqlite3"):
+        make(str(tmp_path / (name + end)))
+    monkeypatch.setenv("SYNOPSIS_LOG", str(tmp_path / "runs.sqlite3"))
+    monkeypatch.setenv("SYNOPSIS_CACHE", str(tmp_path / "cache"))
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        run = terminal("write", *ORDER, "--cache", "read", server=server)
+    assert (run.code, GOOD.synopsis.text in run.out) == (0, True), run.err
+    for arguments in (["log", "list"], ["log", "rm", "--all", "--yes"], ["cache", "info"], ["cache", "clear"]):
+        assert terminal(*arguments).code in {0, 2}, arguments
+
+
+CIRCLES = [
+    ["export", str(PATH), "--format", "csv", "-o"],
+    ["export", "--format", "csv", "-o", "x.csv"],
+    ["house", "learn", str(PATH.parent), "--show", "x", "--form", "f", "--out"],
+    ["house", "show", "--house"],
+    ["batch", "submit", "b.csv", "--out", "b", "--to-files"],
+    ["batch", "status"],
+    ["eval", "run", "--out"],
+    ["eval", "run", "--out", "e", "--prompt"],
+    ["eval", "init"],
+    ["prompts", "copy"],
+    ["check"],
+    ["release", "--verify"],
+]
+
+
+@pytest.mark.parametrize("name", ["circle", "circle/x", "other"])
+@pytest.mark.parametrize("command", CIRCLES, ids=lambda command: " ".join(command[:2]))
+def test_links_in_a_circle_end_in_one_line(terminal: Terminal, tmp_path: Path, command: list[str], name: str) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "other").symlink_to("other/x")
+    (tmp_path / "b.csv").write_text("show,theme\nUnter uns,Ein Hund\n", encoding="utf-8")
+    run = terminal(*command, name, OPENAI_BASE_URL="http://127.0.0.1:9/v1", OPENAI_API_KEY="sk-x")
+    is_replaced = "-o" in command[-1:] and name != "circle/x"  # the link itself, which leads nowhere
+    assert run.code == (0 if is_replaced else 2), run.err
+    assert sum(line.startswith("synopsis: ") for line in run.err.splitlines()) == (not is_replaced), run.err
 
 
 def a_batch(folder: Path, rows: int = 9) -> Path:

@@ -17,7 +17,7 @@ from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, 
 from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.settings import folder as packaged
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
-from synopsis_writer.storage.files import find_files, save, write_file
+from synopsis_writer.storage.files import find_files, real_path, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
 _log = logging.getLogger(__name__)
@@ -217,9 +217,9 @@ _TITLES = frozenset("dr prof professor professorin doktor frau herr schwester pf
 def remove(*examples: Example) -> None:
     """Delete examples, and folders of shows without any left; nothing where one must stay: InputError."""
     for path, name in ((example.path, example.id) for example in examples):
-        if path.parent.resolve() != path.parent.parent.resolve() / path.parent.name or path.is_symlink():
+        if real_path(path.parent) != real_path(path.parent.parent) / path.parent.name or path.is_symlink():
             raise ExampleError(f"{path}: leads out of its folder: delete it where it is")
-        if path.resolve().is_relative_to(packaged("examples").resolve()):
+        if real_path(path).is_relative_to(real_path(packaged("examples"))):
             raise ExampleError(f"'{name}' is built in: name a pool of your own with --examples")
     for path, folder in ((example.path, example.path.parent) for example in examples):
         try:

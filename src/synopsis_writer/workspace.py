@@ -29,7 +29,7 @@ from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
 from synopsis_writer.settings import Settings, folder, of_house
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
-from synopsis_writer.storage.files import find_files
+from synopsis_writer.storage.files import find_files, real_path
 
 _log = logging.getLogger(__name__)
 UNKNOWN = "unbekannt"  # the show or theme of a text for which none is named
@@ -155,8 +155,8 @@ class Workspace:
         people, title = examples.listed_people(document), document.meta.get("title", "")
         names = tuple(person.name for person in people)
         subject = self.gate.subject(document.text, form, show, brief, title, names)
-        here = document.path.resolve()
-        itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
+        here = real_path(document.path)
+        itself = next((known.id for known in self.pool.examples if real_path(known.path) == here), "")
         strangers = () if name == UNKNOWN else subject.strangers
         subject = replace(subject, exclude_source=itself, strangers=strangers, characters=people)
         if guessed := "form" not in given and not is_stored:

@@ -15,7 +15,7 @@ from synopsis_writer.errors import FileError, InputError, os_reason
 from synopsis_writer.formats.sheets import csv_record
 from synopsis_writer.releasing import release_document
 from synopsis_writer.result import render
-from synopsis_writer.storage.files import new_folder, replacing, slug
+from synopsis_writer.storage.files import new_folder, real_path, replacing, slug
 from synopsis_writer.writer import Writer
 
 # Of the provenance, what has a column of its own; the rest is in the column `meta`.
@@ -55,7 +55,7 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
     """
     count = 0
     try:
-        target = folder.resolve()
+        target = real_path(folder)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileError(f"{folder}: already exists; choose a new or empty folder")
         with new_folder(target) as hidden:

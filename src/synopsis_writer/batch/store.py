@@ -22,7 +22,7 @@ from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.storage import sqlite
-from synopsis_writer.storage.files import FolderLock
+from synopsis_writer.storage.files import FolderLock, real_path
 from synopsis_writer.synopsis import AS_SAVED, Synopsis
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
 
@@ -403,14 +403,14 @@ class BatchStore(BatchReader):
 def is_of_batch(path: Path, folder: Path) -> bool:
     """Whether `path`, by whatever name, is a batch's folder, record or lock, or a file of a shard."""
     try:
-        target, home = path.resolve(), folder.resolve()
+        target, home = real_path(path), real_path(folder)
         if home.is_relative_to(target) or target.is_relative_to(home / "provider"):
             return True
         ours = [each for each in home.iterdir() if _OURS.fullmatch(each.name)]
         if target.parent == home and _OURS.fullmatch(target.name):
             return True
         return target.exists() and any(map(target.samefile, ours))
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
+    except (OSError, ValueError):
         return False
 
 

@@ -348,7 +348,7 @@ def _add_sheets(path: Path, output: Path, language: str, chosen: "list[sheets.Sh
         elif path.is_dir():
             files = sorted(reading.text_files(path), key=lambda file: file.suffix.lower() not in releasing.SUFFIXES)
             return max(_add_sheets(file, output, language, chosen, is_named=False) for file in files)
-        elif path.resolve() != output.resolve():
+        elif storage.real_path(path) != storage.real_path(output):
             for source in reading.read_sources(path):
                 sheet = sheets.sheet_of(source.document, language)
                 if not is_named and path.suffix.lower() not in releasing.SUFFIXES and sheets.repeats(sheet, chosen):

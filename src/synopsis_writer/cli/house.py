@@ -80,11 +80,11 @@ def learn(
     given = {key: value for key, value in {"show": show, "form": form}.items() if value}
     texts = own_texts.with_forms(own_texts.read_texts(folder, given, skip=out))
     if any(not own.show for own in texts):
-        shared = folder.resolve().name if folder.is_dir() else folder.stem
+        shared = storage.real_path(folder).name if folder.is_dir() else folder.stem
         status(f"no text names its show: it is called '{shared}'; --show names it")
         texts = [replace(own, show=own.show or shared) for own in texts]
     texts = _with_themes(texts, settings if ask else None)
-    learnt, proof = learning.learn_proven(name or out.resolve().name, texts)
+    learnt, proof = learning.learn_proven(name or storage.real_path(out).name, texts)
     learning.write_house(out, learnt, texts, proof, force=force)
     for each in learnt.house.forms.values():
         count = sum(own.form == each.name for own in texts)

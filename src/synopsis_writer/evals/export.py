@@ -15,7 +15,7 @@ from synopsis_writer.evals.record import Key, Row, RunInfo
 from synopsis_writer.evals.results import EvalResults
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.formats.sheets import csv_record, xml_text
-from synopsis_writer.storage.files import slug, temporary_folder
+from synopsis_writer.storage.files import real_path, slug, temporary_folder
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Usage
 
@@ -129,7 +129,7 @@ def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
             for group in run.groups:
                 # A name as Inspect gives: its viewer reads time, task, model and id from it.
                 words = (slug(group.prompt), slug(group.model), _id(run.info, group.model, group.prompt))
-                path = work.resolve() / ("_".join([run.info.created.replace(":", "-"), *words]) + ".eval")
+                path = real_path(work) / ("_".join([run.info.created.replace(":", "-"), *words]) + ".eval")
                 write_eval_log(EvalLog.model_validate(_log(run, group)), path, format="eval")
                 written.append(path)
             return [path.replace(folder / path.name) for path in written]

@@ -27,6 +27,7 @@ from synopsis_writer.prompts.templates import JUDGE_TEMPLATES, folder_hash, temp
 from synopsis_writer.result import Result
 from synopsis_writer.settings import folder, of_house
 from synopsis_writer.show import find_show, generic_show
+from synopsis_writer.storage.files import real_path
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import Workspace
 from synopsis_writer.writer import Writer
@@ -41,7 +42,7 @@ def plan(
     """Return the plan of a run as it is recorded; texts that a model `reviewed` count as another prompt's."""
     hashes = {prompt: folder_hash(templates) + reviewed for prompt, templates in prompts.items()}
     known = {case.id: case_hash(case) for case in cases}
-    name, created = path.resolve().name, datetime.now(UTC).isoformat(timespec="seconds")
+    name, created = real_path(path).name, datetime.now(UTC).isoformat(timespec="seconds")
     return RunInfo(name, created, __version__, tuple(models), hashes, known, repeats, attempts)
 
 
@@ -69,7 +70,7 @@ class EvalRun:
         self._concurrency, self._judges = concurrency, judges
         names = models or [writer.model_name]
         folders = prompts or [own]
-        versions = {path.resolve().name: path for path in folders}
+        versions = {real_path(path).name: path for path in folders}
         for flag, given in (("--model", names), ("--prompt", folders), ("--judge", judges)):
             if len(versions if flag == "--prompt" else set(given)) < len(given):
                 raise SettingsError(f"two of {flag} have the same name: give each once, or rename a folder")

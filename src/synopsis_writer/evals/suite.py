@@ -17,7 +17,7 @@ from synopsis_writer.document import read_fields, read_text
 from synopsis_writer.errors import ExampleError, FileError, SettingsError
 from synopsis_writer.examples import read_brief, read_example_document, read_synopsis
 from synopsis_writer.settings import folder
-from synopsis_writer.storage.files import find_files, read_input, write_file
+from synopsis_writer.storage.files import find_files, read_input, real_path, write_file
 from synopsis_writer.synopsis import Synopsis
 
 SUITE_FILE = "suite.yaml"
@@ -190,7 +190,7 @@ def load_case(path: Path) -> Case:
         case = Case(path.stem, read_brief(document), read_synopsis(document), **fields)
     except ValidationError as error:
         raise ExampleError(document.explain(error)) from error
-    house = case.house and (path.parent / case.house).resolve()
+    house = case.house and real_path(path.parent / case.house)
     if house and not house.is_dir():
         reason = f"no folder '{case.house}': give the path of a house from the case's folder"
         raise ExampleError(f"{document.location('house')}: {reason}")

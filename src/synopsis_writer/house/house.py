@@ -14,7 +14,7 @@ from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.house.form import CHECK_NAMES, PRETERITE, Aim, Form, inherit
 from synopsis_writer.settings import HOUSE_FILE, Settings, folder
-from synopsis_writer.storage.files import write_file
+from synopsis_writer.storage.files import real_path, write_file
 
 Orthography = Literal["de-DE", "de-AT", "de-CH"]
 QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']
@@ -77,7 +77,7 @@ def load_house(path: Path) -> House:
 def accept_words(settings: Settings, words: Sequence[str]) -> Path:
     """Add words to the known ones in the file of the settings' house, and return its path."""
     named = settings.profile or settings.house
-    if named is None or (path := named / HOUSE_FILE if named.is_dir() else named).resolve() == _BUILT_IN:
+    if named is None or real_path(path := named / HOUSE_FILE if named.is_dir() else named) == _BUILT_IN:
         raise SettingsError(
             "the built-in house cannot be changed: make one of your own with synopsis house learn, or write "
             f"a {HOUSE_FILE}, and name its folder with --house"
@@ -141,9 +141,9 @@ def make_house(document: Document) -> House:
     # A form takes what it lacks from the file's `defaults`, then from the built-in form of its name, or else
     # from the built-in `defaults`; without forms a house has the built-in ones.
     own = {**document.meta}
-    built_in = document.meta if document.path.resolve() == _BUILT_IN else _built_in_data()
+    built_in = document.meta if real_path(document.path) == _BUILT_IN else _built_in_data()
     defaults = own.pop("defaults", None) or {}
-    own.setdefault("name", document.path.resolve().parent.name)
+    own.setdefault("name", real_path(document.path).parent.name)
     forms = own.setdefault("forms", built_in["forms"])
     if isinstance(forms, dict) and isinstance(defaults, dict):
         own["forms"] = {str(name): form for name, form in forms.items()}

@@ -25,6 +25,7 @@ from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
 from synopsis_writer.house.form import Ending
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.show import generic_show
+from synopsis_writer.storage.files import real_path
 
 _log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = No
         raise FileError(f"{folder}: no such folder: name one that holds texts")
     root = folder if folder.is_dir() else folder.parent
     paths = reading.text_files(folder)
-    paths = [path for path in paths if skip is None or not path.resolve().is_relative_to(skip.resolve())]
+    paths = [path for path in paths if skip is None or not real_path(path).is_relative_to(real_path(skip))]
     folders = [path.relative_to(root).parts[:-1] for path in paths]
     levels = _meanings(folders)
     texts: dict[str, OwnText] = {}

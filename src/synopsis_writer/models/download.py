@@ -25,7 +25,7 @@ from synopsis_writer.document import read_toml
 from synopsis_writer.errors import EngineError, FileError, RequestRefusedError, SettingsError
 from synopsis_writer.models.retry import is_transient_status
 from synopsis_writer.models.server import check_header, host_of, is_open
-from synopsis_writer.storage.files import read_input, replacing, write_file
+from synopsis_writer.storage.files import read_input, real_path, replacing, write_file
 
 if TYPE_CHECKING:
     import httpx2
@@ -160,7 +160,7 @@ def pulled_models(cache: Path) -> list[PulledModel]:
         for model in _ENTRIES.validate_json(read_input(cache / _RECORD)):
             path = cache / model.path
             with suppress(OSError):
-                if path.resolve().is_relative_to(cache.resolve()) and path.stat().st_size == model.size:
+                if real_path(path).is_relative_to(real_path(cache)) and path.stat().st_size == model.size:
                     models.append(model.model_copy(update={"path": path}))
     return sorted(models, key=lambda model: model.pulled_at.timestamp(), reverse=True)
 

@@ -38,7 +38,7 @@ from synopsis_writer.page.routing import AnswerError, body_of, route, routes_of
 from synopsis_writer.page.texts import Part, Text, findings_data, text_of, usable
 from synopsis_writer.releasing import SUFFIXES, release
 from synopsis_writer.result import verdicts
-from synopsis_writer.storage.files import find_files, read_input, save, slug, write_file
+from synopsis_writer.storage.files import find_files, read_input, real_path, save, slug, write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Writer
 
@@ -131,7 +131,7 @@ class Api:
         path = self._folder / name
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{name[:80]}: is no saved text: those are Markdown files (.md)")
-        if path.is_symlink() or not path.resolve().is_relative_to(self._folder.resolve()):
+        if path.is_symlink() or not real_path(path).is_relative_to(real_path(self._folder)):
             raise InputError(f"{name[:80]}: is a link out of the folder of saved texts: open it where it is")
         if not path.is_file():
             raise AnswerError(404, f"{name[:80]}: no such text: it was moved or deleted")
@@ -436,6 +436,6 @@ def _listed(key: str, state: str, reason: str | None, synopsis: Synopsis | None,
 
 def _below(path: str) -> Path:
     here = Path.cwd().resolve()
-    if "\0" in path or not (here / path).resolve().is_relative_to(here):
+    if "\0" in path or not real_path(here / path).is_relative_to(here):
         raise InputError(f"{path[:80]!a}: is no folder below {here}: start the page where it is")
     return here / path

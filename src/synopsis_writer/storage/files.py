@@ -123,12 +123,17 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return the paths below a folder that match a pattern, sorted, without litter; FileError for too many."""
-    if "**" in pattern and folder.resolve() == folder.resolve().parent:
+    if "**" in pattern and real_path(folder) == real_path(folder).parent:
         raise FileError(f"{folder}: is a whole disk: name a folder in it")
     found = list(itertools.islice(folder.glob(pattern), MOST_FILES + 1))
     if len(found) > MOST_FILES:
         raise FileError(f"{folder}: holds more than {MOST_FILES:,} files and folders: name a smaller one")
     return sorted(path for path in found if not any(map(_LITTER.fullmatch, path.relative_to(folder).parts)))
+
+
+def real_path(path: Path) -> Path:
+    """Return a path as `Path.resolve` does, which before Python 3.13 raises for links in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def slug(text: str, most: int = 60) -> str:
@@ -148,7 +153,7 @@ def save(
     target = folder / f"{stem}.{suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if within is not None and not folder.resolve().is_relative_to(within.resolve()):
+        if within is not None and not real_path(folder).is_relative_to(real_path(within)):
             raise FileError(f"{folder}: is a link out of {within}: name another folder")
         with temporary_folder(folder) as hidden:
             temporary = hidden / "file"
@@ -188,7 +193,7 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
         yield _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout.buffer
         return
     try:
-        folder = path.parent.resolve()
+        folder = real_path(path.parent)
         is_open_file = folder == Path("/dev") or folder.is_relative_to("/proc")  # as /dev/stdout is
         is_usual = path.is_symlink() or path.is_file() or path.is_dir()
         if output and path.exists() and (is_open_file or not is_usual):

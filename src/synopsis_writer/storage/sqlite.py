@@ -34,9 +34,7 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
     """Open a database, or one in memory, and run those `migrations` it has not seen; raises FileError."""
     try:
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # only its owner may read it
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            _create(path)
         database = sqlite3.connect(path or ":memory:", timeout=_WAIT, factory=_Database)
     except (OSError, *SQLITE_ERRORS) as error:
         reason = os_reason(error, path or Path()) if isinstance(error, OSError) else f"{path}: {error}"
@@ -60,6 +58,16 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         reason = describe(error, "move it away")
         raise FileError(f"cannot use {path}: {reason}, or name another file") from error
     return database
+
+
+def _create(path: Path) -> None:
+    """Make a file that only its owner may read, if there is none; raises OSError, and FileError for what is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for each in (path.with_name(path.name + end) for end in ("", *_SIDES)):
+        if each.exists() and not each.is_file():  # SQLite would wait for a pipe
+            raise FileError(f"cannot open {each}: is a folder, a pipe or a device: name another place")
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path | None) -> None:
