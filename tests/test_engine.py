@@ -183,9 +183,11 @@ async def test_a_cancelled_call_stops_at_the_next_chunk(
     assert await asyncio.to_thread(reached.wait, 60)
     assert bool("".join(texts)) is (chunks > 1)
     call.cancel()
+    await asyncio.wait({call}, timeout=0.1)
+    assert not call.done()  # it waits for the model
+    may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await call
-    may_go_on.set()
     await asyncio.get_running_loop().shutdown_default_executor()  # the worker thread has ended, too
     assert stopped == [False] * chunks + [True]
 
