@@ -1,6 +1,7 @@
 """SIGTERM and SIGHUP end every command as Ctrl-C does: its own code, one line, nothing lost, nothing left."""
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -73,7 +74,7 @@ import pathlib, sys, time
 
 class Slow:
     def find_spec(self, name, *_):
-        if name == "synopsis_writer.settings":
+        if name == MODULE:
             pathlib.Path("loading").touch()
             time.sleep(600)
 
@@ -90,13 +91,28 @@ sys.meta_path.insert(0, Slow())
     ],
 )
 def test_a_command_that_still_loads(tmp_path: Path, command: tuple[str, ...], kind: signal.Signals) -> None:
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW, encoding="utf-8")
-    path = os.pathsep.join([str(tmp_path / "slow"), *sys.path])
-    process = start(tmp_path, sys.executable, COMMAND, *command, PYTHONPATH=path)
-    wait_for((tmp_path / "loading").exists, process)
+    process = _start_slowly(tmp_path, "synopsis_writer.settings", *command)
     process.send_signal(kind)
     assert check_end(process, kind) == ""
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_command_that_has_loaded_nothing_yet_prints_json(tmp_path: Path, kind: signal.Signals) -> None:
+    process = _start_slowly(tmp_path, "synopsis_writer.cli.app", "check", "--json", "-")
+    process.send_signal(kind)
+    code, line = ENDS[kind]
+    assert json.loads(check_end(process, kind)) == {"error": line.removeprefix("synopsis: "), "exit_code": code}
+
+
+def _start_slowly(folder: Path, module: str, *command: str) -> subprocess.Popen[str]:
+    """Start a command, and return it when it loads a module, which takes ten minutes."""
+    (folder / "slow").mkdir()
+    slow = f"MODULE = {module!r}\n{SLOW}"
+    (folder / "slow" / "sitecustomize.py").write_text(slow, encoding="utf-8")
+    path = os.pathsep.join([str(folder / "slow"), *sys.path])
+    process = start(folder, sys.executable, COMMAND, *command, PYTHONPATH=path, PYTHONUNBUFFERED="")
+    wait_for((folder / "loading").exists, process)
+    return process
 
 
 @pytest.mark.parametrize("kind", ENDS)

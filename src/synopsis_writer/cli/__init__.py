@@ -24,9 +24,11 @@ def main() -> None:
     try:
         run()
     except SystemExit as end:
-        if end.code in [128 + getattr(signal, name, 0) for name in _WORDS]:
-            os._exit(end.code)  # Python would wait for threads that load word lists or import packages
-        raise
+        if end.code not in [128 + getattr(signal, name, 0) for name in _WORDS]:
+            raise
+        with contextlib.suppress(OSError, ValueError, AttributeError, KeyboardInterrupt):
+            sys.stdout.flush()
+        os._exit(end.code)  # Python would wait for threads that load word lists or import packages
 
 
 def run() -> None:
@@ -83,8 +85,7 @@ def interruption() -> tuple[int, str]:
 
 def end_quietly() -> None:
     """Have a command that Ctrl-C ended as it should exit with the signal's code, without a message."""
-    if not _received:
-        _received.append(signal.SIGINT)
+    _received[:] = _received or [signal.SIGINT]
 
 
 def is_signalled() -> bool:
@@ -107,8 +108,7 @@ def lazily() -> Iterator[None]:
     """Defer the imports in the block, which must be of modules, until one is used: `--help` uses none."""
 
     def put_off(package: str, _globals: object = None, _locals: object = None, names: Any = (), _level: int = 0) -> Any:
-        modules = {name: _Module(f"{package}.{name}") for name in names or ()}
-        return SimpleNamespace(**modules) if modules else _Module(package)
+        return SimpleNamespace(**{each: _Module(f"{package}.{each}") for each in names}) if names else _Module(package)
 
     at_once = builtins.__import__
     vars(builtins)["__import__"] = put_off
