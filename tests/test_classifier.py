@@ -46,7 +46,7 @@ def test_what_is_cached_says_what_is_packed(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(lexicon, "_folders", [])
     _forget()
     assert _answers() == built
-    assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"py3langid", "wordfreq", "HanTa"}
+    assert {path.name for path in folder.iterdir()} == {"py3langid", "wordfreq", "HanTa"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def _built_once(built: dict[str, Arrays], monkeypatch: pytest.MonkeyPatch) -> No
 
     def cached(path: Path | None, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool] = bool) -> Arrays:
         def build_once() -> Arrays:
-            package = path.name if path else ""
+            package = path.parent.name if path else ""
             if package not in built:
                 built[package] = build()
             return built[package]
@@ -88,7 +88,7 @@ def _use(package: str) -> bool:
 @pytest.mark.usefixtures("_built_once")
 def test_a_damaged_copy_is_written_again(folder: Path, package: str, turn: int) -> None:
     assert _use(package)
-    (copy,) = folder.glob(f"{package}-*")
+    (copy,) = folder.glob(f"{package}/*")
     for number, file in enumerate(sorted(copy.iterdir()), turn):
         damage = DAMAGES[number % len(DAMAGES)]
         content = file.read_bytes()
@@ -97,6 +97,20 @@ def test_a_damaged_copy_is_written_again(folder: Path, package: str, turn: int) 
         _forget()
         assert _use(package)
         assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("package", ["py3langid", "wordfreq", "HanTa"])
+@pytest.mark.usefixtures("_built_once")
+def test_two_versions_of_the_program_use_one_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for version in ("1", "2"):
+        monkeypatch.setattr(lexicon, "__version__", version)
+        for each in ("py3langid", "wordfreq", "HanTa"):
+            _forget()
+            assert _use(each)
+    copies = {path.name.rpartition("-")[2] for path in folder.glob(f"{package}/*")}
+    assert copies == {"1", "2"}
 
 
 @pytest.mark.usefixtures("_built_once")

@@ -225,13 +225,23 @@ def test_another_house_or_program_has_its_own_rules(tmp_path: Path, monkeypatch:
     assert len(list(tmp_path.iterdir())) == 3  # of the four the newest
 
 
-@pytest.mark.parametrize("file", ["data.npy", "checksum.npy", "sizes.json"])
-def test_damaged_rules_are_rendered_again(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("data.npy", b"\n", b"?"),
+        ("checksum.npy", b"(1,)", b"(0,)"),
+        ("checksum.npy", b"}", b"?"),
+        ("sizes.json", b"}", b"?"),
+        ("sizes.json", b"{", b"[" * 100_000),
+    ],
+)
+def test_damaged_rules_are_rendered_again(tmp_path: Path, file: str, old: bytes, new: bytes) -> None:
     rendered = _cached_rules(tmp_path)
     (path,) = tmp_path.glob(f"*/{file}")
     whole = path.read_bytes()
     path.unlink()  # the old content may be mapped
-    path.write_bytes(whole.replace(whole[-9:-8], b"?"))
+    path.write_bytes(whole.replace(old, new))
+    assert path.read_bytes() != whole
     assert _cached_rules(tmp_path) == rendered
     assert path.read_bytes() == whole
 

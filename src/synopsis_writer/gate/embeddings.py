@@ -148,7 +148,7 @@ def _cached_vectors(folder: Path, name: str) -> dict[str, Vectors]:
     """Return the vectors of all texts in any cached set of the same embedder, by the text's digest."""
     known: dict[str, Vectors] = {}
     for path in sorted(folder.glob(f"{name}-*")):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):  # damaged in whatever way
             arrays = open_arrays(path)
             rows = np.split(arrays["vectors"], arrays["starts"][1:-1])
             known |= zip(arrays["texts"].tolist(), rows, strict=True)

@@ -124,7 +124,7 @@ def cache_in(folder: Path) -> None:
 
 def cache_path(package: str) -> Path | None:
     """Return where what is unpacked from a package's data is cached, if `cache_in` named a folder."""
-    return next((folder / f"{package}-{version(package)}-{__version__}" for folder in _folders), None)
+    return next((folder / package / f"{version(package)}-{__version__}" for folder in _folders), None)
 
 
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up

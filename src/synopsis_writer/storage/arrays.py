@@ -44,14 +44,14 @@ def cached_arrays(path: Path | None, build: Callable[[], Arrays], is_sound: Call
     """Return the arrays saved in `path`, mapped, or build and save them; the newest three folders stay."""
     if path is None:
         return build()
-    with contextlib.suppress(OSError, ValueError):  # not built yet, or damaged
+    with contextlib.suppress(Exception):  # not built yet, or damaged in whatever way
         if is_sound(arrays := open_arrays(path)):
             return arrays
     shutil.rmtree(path, ignore_errors=True)
     arrays = build()
     with contextlib.suppress(OSError, ValueError):
         save_arrays(path, arrays)
-        others = [other for other in path.parent.iterdir() if other.is_dir() and other != path]
+        others = [other for other in path.parent.glob("[!.]*") if other.is_dir() and other != path]
         for old in sorted(others, key=lambda other: -other.stat().st_mtime)[_MOST_CACHED - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
         return open_arrays(path)
