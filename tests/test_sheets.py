@@ -280,6 +280,16 @@ def test_an_export_into_its_own_folder_is_not_read_again(terminal: Terminal) -> 
     assert (terminal.folder / "all.json").read_bytes() == first
 
 
+def test_a_text_of_two_series_is_exported_for_both(terminal: Terminal) -> None:
+    folder = terminal.folder / "texte"
+    folder.mkdir()
+    (folder / "a.csv").write_text("title;text\nEins;Ein Text.\nZwei;Ein Text.\n", encoding="utf-8")
+    (folder / "b.txt").write_text("Drei\n\nEin Text.\n", encoding="utf-8")
+    run = terminal("export", "texte", "--format", "csv")
+    assert (run.code, run.err) == (0, "")
+    assert [row["title"] for row in csv.DictReader(io.StringIO(run.out))] == ["Eins", "Zwei", "Drei"]
+
+
 @pytest.mark.parametrize("file_format", ["docx", "html", "jsonld", "csv", "json", "txt"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_earlier_export_of_another_name_is_not_read_again(terminal: Terminal, file_format: str, count: int) -> None:

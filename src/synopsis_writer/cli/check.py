@@ -339,19 +339,28 @@ def _time(flag: str, text: str) -> datetime:
         raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
 
 
-def _add_sheets(path: Path, output: Path, language: str, chosen: "list[sheets.Sheet]", *, is_named: bool = True) -> int:
-    """Add what a file, a folder or a batch holds to `chosen`; print what cannot be read; return the exit code."""
+def _add_sheets(path: Path, out: Path, language: str, chosen: "list[sheets.Sheet]", known: Sequence[str] = ()) -> int:
+    """Add what a path holds to `chosen`, unless it is all `known`; print what cannot be read; return the exit code."""
     try:
         if (path / store.RECORD_FILE).exists():
             with store.read_batch(path) as batch:
                 chosen += [sheets.sheet_of(each, language) for each in rows.documents(batch.accepted())]
         elif path.is_dir():
             files = sorted(reading.text_files(path), key=lambda file: file.suffix.lower() not in releasing.SUFFIXES)
-            return max(_add_sheets(file, output, language, chosen, is_named=False) for file in files)
-        elif storage.real_path(path) != storage.real_path(output):
+            saved = sum(file.suffix.lower() in releasing.SUFFIXES for file in files)
+            codes = [_add_sheets(file, out, language, chosen) for file in files[:saved]]
+            # Longest first: a title may occur in a text.
+            known = sorted({" ".join(part.split()) for each in chosen for part in (each.text, each.title)}, key=len)[
+                ::-1
+            ]
+            return max(codes + [_add_sheets(file, out, language, chosen, known) for file in files[saved:]])
+        elif storage.real_path(path) != storage.real_path(out):
             for source in reading.read_sources(path):
                 sheet = sheets.sheet_of(source.document, language)
-                if not is_named and path.suffix.lower() not in releasing.SUFFIXES and sheets.repeats(sheet, chosen):
+                rest = " ".join(sheet.text.split())
+                for part in known:
+                    rest = rest.replace(part, "")
+                if not rest.strip():
                     status(f"{source.where}: left out, as an earlier export of the same texts")
                     continue
                 if source.document.has_changed:

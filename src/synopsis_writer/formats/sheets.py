@@ -296,15 +296,6 @@ def export(documents: Sequence[Document], file_format: str, language: str = "de-
     return SHEETS[file_format]([sheet_of(document, language) for document in documents])
 
 
-def repeats(sheet: Sheet, others: Iterable[Sheet]) -> bool:
-    """Whether a sheet holds nothing but titles and texts of others, as an export of them does."""
-    rest = " ".join(sheet.text.split())
-    for other in others:
-        for part in (other.text, other.title):
-            rest = rest.replace(" ".join(part.split()), "")
-    return not rest.strip()
-
-
 _LOST = {"txt": ("show", "logline", "people", "record"), "xmltv": ("logline", "people", "record")}
 _LOST_NAMES = {"show": "the series", "people": "the people", "record": "how the text came about"}
 
