@@ -349,10 +349,8 @@ def _add_sheets(path: Path, out: Path, language: str, chosen: "list[sheets.Sheet
             files = sorted(reading.text_files(path), key=lambda file: file.suffix.lower() not in releasing.SUFFIXES)
             saved = sum(file.suffix.lower() in releasing.SUFFIXES for file in files)
             codes = [_add_sheets(file, out, language, chosen) for file in files[:saved]]
-            # Longest first: a title may occur in a text.
-            known = sorted({" ".join(part.split()) for each in chosen for part in (each.text, each.title)}, key=len)[
-                ::-1
-            ]
+            parts = {" ".join(part.split()) for each in chosen for part in (each.text, each.title)}
+            known = sorted(parts, key=len, reverse=True)  # the longest first: a title may occur in a text
             return max(codes + [_add_sheets(file, out, language, chosen, known) for file in files[saved:]])
         elif storage.real_path(path) != storage.real_path(out):
             for source in reading.read_sources(path):
