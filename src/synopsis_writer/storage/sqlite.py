@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -64,8 +65,10 @@ def _create(path: Path) -> None:
     """Make a file that only its owner may read, if there is none; raises OSError, and FileError for what is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for each in (path.with_name(path.name + end) for end in ("", *_SIDES)):
-        if each.exists() and not each.is_file():  # SQLite would wait for a pipe
-            raise FileError(f"cannot open {each}: is a folder, a pipe or a device: name another place")
+        with contextlib.suppress(FileNotFoundError):  # also a side file that another process deletes meanwhile
+            mode = each.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # SQLite would wait for a pipe
+                raise FileError(f"cannot open {each}: is a pipe or a device: name another place")
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
