@@ -23,6 +23,7 @@ ALLOWED = re.compile(
 _GPL = re.compile(r"(?<!l)(?<!lesser )\b(a?gpl|(affero )?general public)", re.IGNORECASE)
 # Of packages that name none in their metadata, or several to choose from: what their own files say.
 KNOWN = {
+    "agent-client-protocol": "Apache-2.0",  # of the extra `inspect`
     "axe-playwright-python": "MIT AND MPL-2.0",  # a tool of the tests; the MPL is axe-core's, which it holds
     "hanta": "LGPL-3.0",
     "docutils": "BSD-2-Clause",  # some tools beside it are under the GPL
