@@ -210,7 +210,7 @@ async def test_refused_requests_and_full_contexts(engine: Engine) -> None:
 async def test_the_chat_path_holds_a_schema(engine: Engine) -> None:
     client = EmbeddedClient(engine)
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    answer = await client.complete([Message("user", "Ein Name:")], schema, Limits(max_tokens=20))
+    answer = await client.complete([Message("user", "Ein Name:")], schema, Limits(max_tokens=60))
     assert answer.text.lstrip().startswith("{")
     assert answer.model == client.name == MODEL_NAME
     assert answer.usage.completion_tokens > 0
