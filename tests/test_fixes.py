@@ -5,12 +5,17 @@ import re
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.fixes import apply_fixes, counted, fix
+from synopsis_writer.gate.gate import Gate
+from synopsis_writer.house.house import built_in_house
+from synopsis_writer.show import generic_show
 from tests.corpus.measure import good_texts
 from tests.houses.corpora import HOUSES, load
 from tests.support.loopback import LoopbackServer, Reply
@@ -225,3 +230,14 @@ def test_check_takes_folders_and_a_briefs_length_and_date(terminal: Terminal, tm
     lengths = [finding for line in run.out.splitlines() for finding in json.loads(line)["findings"]]
     assert {each["limit"] for each in lengths if each["check"] == "length"} == {"20 to 30 characters"}
     assert terminal("check", "texte", "--words", "20").code == 2
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_what_is_fixed_is_marked_in_the_composed_text_and_fixed_in_the_raw_one(form: Literal["NFC", "NFD"]) -> None:
+    text = unicodedata.normalize(form, "Die Ärztin geht  so spät - nach Hause.")
+    gate = Gate(built_in_house(), index_sources([]))
+    subject = gate.subject(text, "teaser", generic_show("Die Wache"))
+    markup = next(finding for finding in gate.judge(subject) if finding.check == "markup")
+    marked = [subject.text.raw[slice(*span)] for span in markup.spans]
+    assert marked == ([" ", "-"] if form == "NFC" else ["Ä", " ", "ä", "-"])
+    assert apply_fixes(text, markup.fixes) == "Die Ärztin geht so spät – nach Hause."

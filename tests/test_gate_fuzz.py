@@ -78,7 +78,7 @@ def examine(raw: str, form: str, *, with_brief: bool) -> None:
     findings = GATE.judge(GATE.subject(raw, form, SHOW, brief, people=("Paul Wiedmann",)))
     took = time.process_time() - start
     assert len(findings) >= len(CHECKS) - 6
-    length = len(unicodedata.normalize("NFC", raw))  # which is longer than `raw` for a few characters
+    length = len(unicodedata.normalize("NFC", raw))  # which for a few characters is longer than `raw`
     for finding in findings:
         assert finding.message
         assert all(0 <= span.start < span.end <= length for span in finding.spans), finding

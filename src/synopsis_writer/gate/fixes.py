@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from synopsis_writer.formats.reading import title_and_text
@@ -40,6 +41,16 @@ def fix(text: str, marks: str = "„“", given: Iterable[str] = ()) -> tuple[st
         if edited.text == before:
             break
     return edited.text, edited.fixes()
+
+
+def composed_spans(text: str, spans: Collection[Span]) -> list[Span]:
+    """Return where spans of a text are in its composed form (NFC)."""
+    if unicodedata.is_normalized("NFC", text):
+        return list(spans)
+    ends = [0, *sorted({index for span in spans for index in span})]
+    lengths = (len(unicodedata.normalize("NFC", text[start:end])) for start, end in pairwise(ends))
+    places = dict(zip(ends, accumulate(lengths, initial=0), strict=True))
+    return [Span(places[start], places[end]) for start, end in spans]
 
 
 def apply_fixes(text: str, fixes: Iterable[Fix]) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from synopsis_writer.gate.cast import occupation
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged
-from synopsis_writer.gate.fixes import counted, listed
+from synopsis_writer.gate.fixes import composed_spans, counted, listed
 from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
 from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, lower_words, word_spans
@@ -135,7 +135,7 @@ def markup(subject: Subject) -> Finding:
     if not fixes:
         return judged("markup", 0, say("none"))
     problem = say("to be put right", kinds=listed(counted(fixes)))
-    found = [fix.span for fix in fixes]
+    found = composed_spans(subject.raw or raw, [fix.span for fix in fixes])
     return judged("markup", len(fixes), say("none"), problem, found, level="warning", fixes=fixes)
 
 

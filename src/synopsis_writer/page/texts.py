@@ -183,7 +183,7 @@ def findings_data(findings: Sequence[Finding], text: Text) -> list[dict[str, Any
         {
             **{name: getattr(each, name) for name in ("check", "level", "message", "hint")},
             "spans": [[place(start), place(end)] for start, end in each.spans],
-            "fixes": [{"span": [place(index) for index in fix.span], "text": fix.text} for fix in each.fixes],
+            "fixes": [{"span": [place(at, is_raw=True) for at in fix.span], "text": fix.text} for fix in each.fixes],
             "words": each.marked_words(unicodedata.normalize("NFC", text.body.strip())),
             "waived": each.waived or None,
         }
@@ -192,8 +192,8 @@ def findings_data(findings: Sequence[Finding], text: Text) -> list[dict[str, Any
     ]
 
 
-def _places(text: Text) -> Callable[[int], int]:
-    """Return a function from an index in the text as the gate has it to a place in its paragraphs."""
+def _places(text: Text) -> Callable[..., int]:
+    """Return a function from an index in the text, composed or raw, to a place in its paragraphs."""
     places: list[int] = []  # of each index in the body
     start = 0
     for part in text.paragraphs:
@@ -206,7 +206,7 @@ def _places(text: Text) -> Callable[[int], int]:
     def composed(end: int) -> int:
         return len(unicodedata.normalize("NFC", inner[:end]))
 
-    def place(index: int) -> int:
-        return places[first + (index if is_composed else bisect_left(range(len(inner)), index, key=composed))]
+    def place(index: int, *, is_raw: bool = is_composed) -> int:
+        return places[first + (index if is_raw else bisect_left(range(len(inner)), index, key=composed))]
 
     return place
