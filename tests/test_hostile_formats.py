@@ -72,6 +72,40 @@ def test_a_csv_on_stdout_has_the_lines_of_the_file(terminal: Terminal, tmp_path:
     assert terminal("export", str(PATH), "--format", "csv").out == written
 
 
+PEOPLE = [
+    {"characters": 5},
+    {"characters": {"a": 1}},
+    {"characters": [None, 5, [[1]], {"name": 5}, {"name": STEERING}, {"name": "x" * 5_000}, {"name": ": : "}]},
+    {"brief": 5},
+    {"brief": {"characters": 5}},
+    {"brief": {"characters": [5, None, STEERING, "", "A", ":", {"a": 1}]}},
+]
+
+
+@pytest.mark.parametrize("fields", PEOPLE, ids=lambda fields: json.dumps(fields)[:40])
+def test_a_house_is_learnt_from_texts_whose_people_are_no_names(
+    terminal: Terminal, tmp_path: Path, fields: dict[str, object]
+) -> None:
+    (tmp_path / "texts").mkdir()
+    text = "---\n" + json.dumps(fields) + f"\n---\n{GOOD.synopsis.text}\n"
+    (tmp_path / "texts" / "a.md").write_text(text, encoding="utf-8")
+    run = terminal("house", "learn", "texts", "--out", "new", "--show", "x", "--form", "f")
+    is_no_brief = isinstance(fields.get("brief"), dict)
+    assert run.code == (2 if is_no_brief else 0), run.err
+    assert_harmless(run)
+
+
+@pytest.mark.parametrize(
+    "part", ["e\u0301\u0301", "\N{WOMAN}\N{ZERO WIDTH JOINER}", "Er.\n\n", "Wort ", "\u200b", "<b>"]
+)
+def test_a_report_shows_no_endless_line_and_no_endless_text(terminal: Terminal, tmp_path: Path, part: str) -> None:
+    (tmp_path / "a.txt").write_text(part * (900_000 // len(part.encode())), encoding="utf-8")
+    run = terminal("check", "a.txt")
+    assert run.code == 1, run.err
+    assert max(map(len, run.out.splitlines())) < 2_000
+    assert len(run.out) < 1_000_000  # of 50,000 characters, each escaped and marked
+
+
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 BODY = '<w:document xmlns:w="%s"><w:body>%s</w:body></w:document>'
 

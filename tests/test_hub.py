@@ -306,6 +306,15 @@ def test_no_hub_at_the_address(place: Place, monkeypatch: pytest.MonkeyPatch, ad
         place.pull()
 
 
+@pytest.mark.parametrize("address", ["", "  ", "/"])
+def test_an_empty_address_of_the_hub_is_not_the_public_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(SettingsError, match="HF_ENDPOINT is empty: unset it"):
+        place.pull()
+
+
 @pytest.mark.parametrize("address", ["http://hub.example", "HTTP://hub.example:8080/hf", "http://10.0.0.1"])
 def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
     place: Place, monkeypatch: pytest.MonkeyPatch, address: str

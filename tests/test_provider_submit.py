@@ -299,7 +299,9 @@ MADE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", MADE)
-def test_a_batch_that_was_made_is_recorded_whatever_its_answer_looks_like(house: House, kind: str) -> None:
+def test_a_batch_that_was_made_is_recorded_whatever_its_answer_looks_like(
+    house: House, terminal: Terminal, kind: str
+) -> None:
     house.briefs(1)
     with BatchServer(good) as server:
         server.odd = MADE[kind]
@@ -310,6 +312,10 @@ def test_a_batch_that_was_made_is_recorded_whatever_its_answer_looks_like(house:
         [(batch, status)] = house.ask("SELECT batch, status FROM shards")
         assert batch.replace("\ufffd", "?") == expected
         assert status.isprintable()
+        for arguments in ([], ["--json"]):
+            shown = terminal("batch", "status", str(house.out), *arguments).out
+            assert "\x1b" not in shown
+            assert max(map(len, shown.splitlines())) < 500
         server.odd = {}
         if "id" in MADE[kind]:  # it is not known by this name: that is one line, with a way out
             with pytest.raises(ModelError, match="--forget 1") as error:

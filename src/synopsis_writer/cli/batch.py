@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import typer
 
-from synopsis_writer.characters import count_of, format_json
+from synopsis_writer.characters import clean_name, count_of, format_json
 from synopsis_writer.cli import console, lazily, options
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, Output, print_error, print_result
 from synopsis_writer.cli.options import argument, number, option, switch
@@ -195,7 +195,9 @@ def _data(folder: Path) -> dict[str, Any]:
             "cost": usage.format_cost(counts.cost),
             "seconds": round(counts.seconds, 1),
             "shards": [
-                {name: getattr(shard, name) for name in _SHARD} | {"expires": shard.expires and _time(shard.expires)}
+                {name: getattr(shard, name) for name in _SHARD}
+                | {"batch": shard.batch and clean_name(shard.batch)}
+                | {"expires": shard.expires and _time(shard.expires)}
                 for shard in reader.shards()
             ],
             "reasons": reader.reasons(),

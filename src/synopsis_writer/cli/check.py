@@ -36,6 +36,7 @@ with lazily():
     from synopsis_writer.storage import files as storage
 
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
+_MOST_SHOWN, _LONGEST_LINE = 50_000, 1_000  # characters of a text, and of a line, in which most may have no width
 _ESCAPES = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})  # of GitHub's workflow commands
 _STDOUT = Path("-")
 _NOTHING = "nothing to export: name saved synopses, a folder of them, or a batch's folder"
@@ -162,7 +163,7 @@ def _lines(result: "workspace.Report") -> Iterator[str]:
     if refused or warned:
         spans = [span for finding in (*refused, *warned) for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
-        yield from ("", *_underlined(result.text, spans, width), "")
+        yield from ("", *_underlined(result.text[:_MOST_SHOWN], spans, width), "")
     for finding in refused:
         yield f"{finding.check}: {finding.sentence}"
     for finding in warned:
@@ -179,7 +180,8 @@ def _underlined(content: str, spans: Sequence[tuple[int, int]], width: int) -> I
     shown = text.Text()
     for mark, chars in groupby(zip(is_marked, content, strict=True), key=itemgetter(0)):
         shown.append(printable("".join(char for _, char in chars)), style="marked" if mark else None)
-    for line in shown.wrap(screens.Console(width=width), max(_LEAST_WIDTH, width)):
+    for whole in shown.wrap(screens.Console(width=width), max(_LEAST_WIDTH, width)):
+        line = whole[:_LONGEST_LINE]
         yield line.plain.rstrip()
         if line.spans:
             marks = [" " * cells.cell_len(char) for char in line.plain]

@@ -13,6 +13,7 @@ from statistics import fmean, pvariance
 from typing import Any
 
 from synopsis_writer.brief import LEAST_WORDS
+from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
 _SHORTEST_PARAGRAPH = 10  # characters, as an example allows
-_LONGEST_TITLE, _LONGEST_SHOW = 90, 120  # the same
+_LONGEST_TITLE, _LONGEST_SHOW, _LONGEST_PERSON = 90, 120, 80  # the same
 _NAME_PARTS, _LONGEST_FORM = re.compile(r"[^\W_]+(?:_[^\W_]+)*"), 60  # of the name of a form
 _LINE_TITLES = frozenset({".txt", ".docx", ".htm", ".html"})  # files whose title is a line of the text
 _SHORTEST = 3  # letters of a name
@@ -239,9 +240,13 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         reason = f"the show's name is over {_LONGEST_SHOW} characters: give the name alone"
         raise FileError(f"{source.where}: {reason}")
     has_line = document.path.suffix.lower() in _LINE_TITLES and ("title",) not in document.lines
-    brief, listed = document.meta.get("brief"), document.meta.get("characters") or ()
-    names = [*(brief.get("characters") or () if isinstance(brief, dict) else ())]
-    names += (person.get("name") for person in listed if isinstance(person, dict))
+    brief = document.meta.get("brief")
+    wanted, listed = (
+        [*found] if isinstance(found := fields.get("characters"), list) else []
+        for fields in (brief if isinstance(brief, dict) else {}, document.meta)
+    )
+    given_names = [*wanted, *(person.get("name") for person in listed if isinstance(person, dict))]
+    names = [clean_name(name, _LONGEST_PERSON).partition(":")[0].strip() for name in given_names]
     title = str(document.meta.get("title") or heading or " ".join(text.raw.split()[:5]))
     return OwnText(
         source.where.removeprefix(f"{root}/"),
@@ -250,7 +255,7 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         form="-".join(_NAME_PARTS.findall(fields.get("form", "")))[:_LONGEST_FORM],
         theme=fields.get("theme", ""),
         title=title[:_LONGEST_TITLE],
-        people=tuple(dict.fromkeys(str(name) for name in names if name)),
+        people=tuple(dict.fromkeys(name for name in names if len(name) > 1)),
         text=text,
         has_headline=bool(heading or "title" in document.meta) if has_line else None,
         given={"air_date": fields["air_date"]} if fields.get("air_date") else {},

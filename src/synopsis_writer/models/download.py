@@ -204,7 +204,9 @@ def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
     import httpx2
 
     file = parse_name(name)
-    hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").strip().rstrip("/")
+    if not hub:
+        raise SettingsError("HF_ENDPOINT is empty: unset it, or name a hub")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         # Two pulls would overwrite each other's entry in the record.

@@ -20,7 +20,7 @@ from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import ModelError, RequestRefusedError
 from synopsis_writer.models import retry
 from synopsis_writer.models.base import MOST_ANSWER, Answer
-from synopsis_writer.models.responses import read_answer, too_large
+from synopsis_writer.models.responses import read_answer
 from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.models.server import proxy_of, secrets_of
 from synopsis_writer.storage.files import replacing
@@ -257,7 +257,8 @@ class BatchServer:
                         async for piece in response.iter_bytes():
                             size += target.write(piece)
                             if size > most:
-                                raise too_large(most, "the file of results")
+                                problem = f"the file of results is larger than {most:,.0f} bytes"
+                                raise InvalidResponseError(problem, fix=_FORGET)
                 except httpx2.HTTPError:
                     raise InvalidResponseError("the file broke off", is_transient=True) from None
                 if info.bytes is not None and size != info.bytes:
@@ -306,6 +307,7 @@ _UNDONE = re.compile("batch_(?:expired|cancelled)")  # OpenAI's words: it ended 
 _LONGEST_REASON = 200  # characters of a server's message
 LONGEST_LINE = 2 * MOST_ANSWER  # bytes: an answer has some thousand
 _LONGEST_RESULT = LONGEST_LINE + 100_000
+_FORGET = "fetch again, or give its answers up with synopsis batch cancel --forget SHARD"
 _SLACK = 1.01  # of what a file is said to have
 _MOST_PAGES = 1_000  # of 100 batches
 MOST_BYTES = 4_000_000_000  # of a file of results
