@@ -84,9 +84,10 @@ def without_thoughts(text: str, *, is_cut: bool) -> str:
     return rest if rest.strip() or is_cut or "{" not in text else text
 
 
-def has_too_many_values(json_text: str) -> bool:
+def has_too_many_values(data: bytes | bytearray | str) -> bool:
     """Whether JSON may hold so many values that a few megabytes of it take gigabytes of memory."""
-    return sum(map(json_text.count, ",[{")) > _MOST_VALUES
+    counts = map(data.count, ",[{") if isinstance(data, str) else map(data.count, (b",", b"[", b"{"))
+    return sum(counts) > _MOST_VALUES
 
 
 def _whole_number(digits: str) -> int | float:
@@ -98,7 +99,7 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
 def read_json(data: bytes | bytearray | str) -> Any:
     """Read JSON from outside; raises ValueError where it is broken, nested too deeply, or too much."""
-    if has_too_many_values(data if isinstance(data, str) else data.decode("latin-1")):
+    if has_too_many_values(data):
         raise ValueError(f"has more than {_MOST_VALUES:,} values")
     try:
         try:
