@@ -36,8 +36,8 @@ LONGEST_NAME = 300  # characters of a text that a test is called by
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: many tests wait for servers, browsers and processes."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than there are cores: many tests wait for servers, browsers and processes."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_configure() -> None:
