@@ -70,8 +70,7 @@ class Stop:
 
     is_set = False
     listening: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)  # while rows are made
-    # Keeps processes that are started meanwhile from hearing of it: they end with this one.
-    shielded: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+    shielded: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)  # while processes start
 
 
 def facts_of(order: Order, settings: Settings, resolved: ResolvedModel) -> dict[str, str]:

@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -169,10 +168,13 @@ def _stop_on_ctrl_c() -> "batches.Stop":
 
         @contextlib.contextmanager
         def shielded(self) -> Iterator[None]:
-            """Ignore Ctrl-C, as processes started meanwhile will."""
+            """Put off Ctrl-C; processes started meanwhile never get it."""
+            from multiprocessing import resource_tracker
+
             with contextlib.ExitStack() as stack:
-                if threading.current_thread() is threading.main_thread():
-                    stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+                if (mask := getattr(signal, "pthread_sigmask", None)) is not None:  # Windows has none
+                    resource_tracker.ensure_running()  # which lets Ctrl-C through when it has begun
+                    stack.callback(mask, signal.SIG_SETMASK, mask(signal.SIG_BLOCK, {signal.SIGINT}))
                 yield
 
     return CtrlC()

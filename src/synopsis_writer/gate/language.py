@@ -124,8 +124,7 @@ def umlauts(subject: Subject) -> Finding:
     spelt_out = {form for form in forms if _is_spelt_out(form, is_swiss=is_swiss)}
     wrong = sharp or [word for word in subject.text.words if word.lower in spelt_out]
     problem = say("sharp s" if sharp else "umlauts", words=[word.form for word in wrong]) if wrong else None
-    whole = subject.raw or subject.text.raw  # in which a fix is made
-    fixable = [word for word in sharp if whole[slice(*word.span)] == word.form]
+    fixable = [word for word in sharp if (subject.raw or subject.text.raw)[slice(*word.span)] == word.form]
     fixes = [Fix(word.span, word.form.replace("ß", "ss"), SHARP_S) for word in fixable]
     limit = say("limit sharp s") if sharp else limit
     return judged("umlauts", len(wrong), limit, problem, [word.span for word in wrong], fixes=fixes)
