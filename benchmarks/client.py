@@ -86,6 +86,7 @@ def warmed_desk(settings: Settings) -> Writer:
     workspace.gate.warm_up()
     for example in workspace.pool.examples:
         workspace.gate.examine(example.synopsis, example.brief, show_of(writer, example))
+        writer.prompt(example.brief)  # the first of a form compares its examples with each other
     gc.collect()  # as `Writer.warm_up` does
     return writer
 
