@@ -85,7 +85,8 @@ def interruption() -> tuple[int, str]:
 
 def end_quietly() -> None:
     """Have a command that Ctrl-C ended as it should exit with the signal's code, without a message."""
-    _received[:] = _received or [signal.SIGINT]
+    if not _received:
+        _received.append(signal.SIGINT)
 
 
 def is_signalled() -> bool:

@@ -62,7 +62,7 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
 
 
 def _create(path: Path) -> None:
-    """Make a file that only its owner may read, if there is none; raises OSError, and FileError for what is none."""
+    """Make a file that only its owner may read, if there is none; raises OSError, FileError for a pipe or device."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for each in (path.with_name(path.name + end) for end in ("", *_SIDES)):
         with contextlib.suppress(FileNotFoundError):  # also a side file that another process deletes meanwhile
