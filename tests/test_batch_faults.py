@@ -127,16 +127,17 @@ def write_alike(path: Path, rows: int, head: str = "id,show,theme,form") -> None
 class Same(LoopbackServer):
     """Gives so many calls, once they are all there, the same answer, and none to any other."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, step: Step | None = None) -> None:
         super().__init__([])
         self._count = count
+        self._step = step or Reply(ANSWER)
 
     def answer(self, request: Request) -> Step:
         super().answer(request)
         place = len(self.chats)
         while len(self.chats) < self._count and not self.stopping.wait(0.005):
             pass
-        return Reply(ANSWER) if place <= self._count else Silence(60)
+        return self._step if place <= self._count else Silence(60)
 
 
 # A server that wants to be left alone, or is not there
@@ -413,7 +414,7 @@ def test_ctrl_c_with_checks_in_other_processes_saves_what_is_in_flight_and_leave
 
 def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
     write_briefs(tmp_path / "briefs.csv", 2)
-    with LoopbackServer([Fault(429, {"retry-after": "250"})]) as server:
+    with Same(2, Fault(429, {"retry-after": "250"})) as server:
         process = start(tmp_path, server, *OFF)
         reported = b""
         assert process.stderr is not None
