@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.run import RowSaver
+from synopsis_writer.batch.run import RowSaver, end_repairs
 from synopsis_writer.batch.store import BatchStore
 from synopsis_writer.batch.variety import Variety
+from synopsis_writer.errors import EngineError
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
@@ -92,3 +93,16 @@ def test_a_row_without_attempts_left_stays_refused(store: BatchStore, writer: Wr
     saving.save(ROWS[0], FIRST)
     assert saving.save(ROWS[1], SECOND) is None
     assert made[-1] == ("second", "refused", True)
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_an_answer_that_could_not_be_checked_is_made_again_in_the_same_round_where_it_was_the_last(
+    store: BatchStore, writer: Writer, attempts: int
+) -> None:
+    settings = writer.settings.model_copy(update={"attempts": attempts})
+    saving = saver(store, Writer(settings, environment={}, log=False), [])
+    killed = EngineError("a process that checks texts was ended from outside")
+    unchecked = Attempt(1, Answer(GOOD.synopsis.as_json()), problem=str(killed))
+    assert saving.save(ROWS[0], RowResult("first", "pending", attempts=(unchecked,), error=killed)) is None
+    end_repairs(store, settings)
+    assert [(row.id, attempt.number) for row, attempt in store.due()] == [("first", attempts), ("second", 1)]

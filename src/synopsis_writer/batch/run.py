@@ -291,19 +291,19 @@ class RowSaver:
 
         Rows in flight do not see each other: of two similar texts, the one saved first stays.
         """
-        previous = None
+        previous, attempts = None, self.writer.settings.attempts
         try:
             with self.store.transaction():
                 result = self._compared(row, result)
                 self.store.save(result)
                 newest = result.attempts[-1] if result.attempts else None
-                if result.outcome == "refused" and newest and newest.number < self.writer.settings.attempts:
+                if result.outcome == "refused" and newest and newest.number < attempts:
                     previous = newest
                 goes_on = newest if result.error and newest and not newest.passed else previous
                 if goes_on is not None:
                     flaw: Flaw = "cut" if goes_on.answer.is_truncated else ""
                     flaw = "withheld" if withheld_because(goes_on.answer) else flaw
-                    self.store.reopen(row, NextAttempt(row.place, goes_on.number + 1, flaw))
+                    self.store.reopen(row, NextAttempt(row.place, min(goes_on.number + 1, attempts), flaw))
                 elif result.error is None:
                     self.store.settle(row.place)
         except FileError:
