@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from synopsis_writer.batch.briefs import read_briefs
 from synopsis_writer.formats.reading import plain_text
-from tests.support.forked import Forked
+from tests.support.forked import ENDING, Forked, read_until, wait_for
 from tests.support.kills import Corpus, kill_often, processes, write_briefs
 from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
@@ -49,12 +50,6 @@ def ended(process: subprocess.Popen[bytes]) -> Run:
     out, err = process.communicate(timeout=120)
     assert b"Traceback" not in err, err.decode()
     return Run(process.returncode, out.decode(), err.decode())
-
-
-def wait_for(happens: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    while not happens():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
 
 
 def statuses(folder: Path, out: str = "out") -> list[str]:
@@ -358,11 +353,13 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
     tmp_path: Path, bound: Callable[..., Run], closing: Callable[[], None], terminal: Terminal
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 30)
-    with Corpus(themes, 0.05) as server:
+    with Corpus(themes, 0.01) as server:
+        server.allow(6)
         process = start(tmp_path, server, *OFF, "--concurrency", "2", is_unprivileged=True)
-        wait_for(lambda: len(server.chats) > 6, process)
+        wait_for(lambda: len(server.chats) == 8, process)
         closing()
-        wait_for(lambda: len(server.chats) > 12, process)
+        server.allow(12)
+        wait_for(lambda: len(server.chats) == 14, process)
         process.kill()
         process.communicate()
         told = bound("batch", "status", "out", server=server)
@@ -372,10 +369,11 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
         exported = bound("batch", "export", "out", "--format", "csv", "-o", "x.csv", server=server)
         assert exported.err == f"written: x.csv ({made} texts)\n"
         (tmp_path / "out").chmod(0o700)
-        process = start(tmp_path, server, *OFF, is_unprivileged=True)
         asked = len(server.chats)
+        process = start(tmp_path, server, *OFF, is_unprivileged=True)
         wait_for(lambda: len(server.chats) > asked, process)
         closing()
+        server.allow()
         done = ended(process)
         assert (done.code, done.out.splitlines()[0]) == (0, "30 rows: 30 accepted, 0 refused, 0 failed, 0 pending")
     (tmp_path / "out").chmod(0o700)
@@ -386,13 +384,39 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
 # Signals and closed pipes
 
 
-@pytest.mark.parametrize("begun_file", ["batch.lock", "batch.sqlite3-wal"])
-def test_ctrl_c_before_the_first_row_ends_before_anything_is_asked(
-    tmp_path: Path, corpus: Corpus, begun_file: str
-) -> None:
-    process = start(tmp_path, corpus, "--workers", "1")
-    wait_for((tmp_path / "out" / begun_file).exists, process)
+# The command; it waits at a function of the package until it may go on.
+HELD = """
+import pathlib, sys, time
+from synopsis_writer.batch import run, store
+from synopsis_writer.cli import main
+
+module, name = sys.argv.pop(1).split(".")
+held = getattr(globals()[module], name)
+
+def hold(*arguments):
+    pathlib.Path("held").touch()
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    return held(*arguments)
+
+setattr(globals()[module], name, hold)
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["store.FolderLock", "run.end_repairs", "run.GatePool"])
+def test_ctrl_c_before_the_first_row_ends_before_anything_is_asked(tmp_path: Path, corpus: Corpus, moment: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, moment, *RUN, "--workers", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "OPENAI_BASE_URL": corpus.base_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for((tmp_path / "held").exists, process)
     os.killpg(process.pid, signal.SIGINT)
+    (tmp_path / "go").touch()
     done = ended(process)
     assert (done.code, last_line(done)) == (130, "synopsis: interrupted: run the same command again")
     assert not corpus.chats
@@ -402,9 +426,12 @@ def test_ctrl_c_before_the_first_row_ends_before_anything_is_asked(
 def test_ctrl_c_with_checks_in_other_processes_saves_what_is_in_flight_and_leaves_none_behind(
     tmp_path: Path, corpus: Corpus
 ) -> None:
+    corpus.allow(0)
     process = start(tmp_path, corpus, "--workers", "2", "--concurrency", "4")
     wait_for(lambda: corpus.chats, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too, while they load
+    read_until(process, ENDING)
+    corpus.allow()
     done = ended(process)
     assert done.code == 130
     assert "run the same command again" in done.err
@@ -416,13 +443,9 @@ def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
     write_briefs(tmp_path / "briefs.csv", 2)
     with Same(2, Fault(429, {"retry-after": "250"})) as server:
         process = start(tmp_path, server, *OFF)
-        reported = b""
-        assert process.stderr is not None
-        while b"trying again" not in reported:
-            reported += process.stderr.readline()
+        read_until(process, "trying again")
         os.killpg(process.pid, signal.SIGINT)
-        while b"Ctrl-C again" not in reported:
-            reported += process.stderr.readline()
+        read_until(process, "Ctrl-C again")
         os.killpg(process.pid, signal.SIGINT)
         done = ended(process)  # which gives it less time than the retry would wait
     assert (done.code, last_line(done)) == (130, "synopsis: interrupted: run the same command again")
@@ -489,7 +512,11 @@ def test_while_a_run_is_active_others_read_and_do_not_write(terminal: Terminal, 
 
 
 def test_of_two_that_start_at_one_moment_one_makes_all_rows(tmp_path: Path, corpus: Corpus) -> None:
+    corpus.allow(0)  # so that the first is at work when the second comes, however late
     both = [start(tmp_path, corpus, *OFF) for _ in range(2)]
+    while all(process.poll() is None for process in both):
+        time.sleep(0.005)
+    corpus.allow()
     codes = {(done := ended(process)).code: done for process in both}
     assert sorted(codes) == [0, 2], codes
     assert " is using this batch: wait for it" in codes[2].err

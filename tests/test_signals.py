@@ -12,13 +12,13 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.forked import Forked
+from tests.support.forked import ENDING, Forked, read_until, wait_for
 from tests.support.kills import Corpus, processes, write_briefs
 from tests.support.loopback import LoopbackServer, Reply, Silence, StalledStream
 from tests.support.provider import BatchServer
@@ -46,12 +46,6 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for(happens: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    while not happens():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
 
 
 def check_end(process: subprocess.Popen[str], kind: signal.Signals) -> str:
@@ -164,11 +158,14 @@ def test_a_batch_finishes_the_rows_in_flight(
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 40)
     order = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", "--variety", "off"]
-    with Corpus(themes, 0.2) as server:
+    with Corpus(themes, 0.01) as server:
+        server.allow(4)
         flags = ["--concurrency", "4", "--workers", workers]
         process = start(tmp_path, COMMAND, *order, *flags, server=server)
         wait_for(lambda: len(server.chats) > 4, process)
         process.send_signal(kind)
+        read_until(process, ENDING)
+        server.allow()
         out = check_end(process, kind)
         asked = len(server.chats)
         assert statuses(tmp_path).count("accepted") == asked < 40
@@ -186,9 +183,7 @@ def test_a_second_signal_ends_a_batch_at_once(tmp_path: Path) -> None:
         process = start(tmp_path, COMMAND, *order, server=server)
         wait_for(lambda: len(server.chats) == 4, process)
         process.send_signal(signal.SIGTERM)
-        assert process.stderr is not None
-        while "the rows in flight are still made" not in process.stderr.readline():
-            assert process.poll() is None
+        read_until(process, ENDING)
         process.send_signal(signal.SIGTERM)
         check_end(process, signal.SIGTERM)
     assert statuses(tmp_path) == ["pending"] * 4
@@ -198,7 +193,8 @@ def test_a_second_signal_ends_a_batch_at_once(tmp_path: Path) -> None:
 def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path: Path) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 40)
     order = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", "--variety", "off"]
-    with Corpus(themes, 0.1) as server:
+    with Corpus(themes, 0.01) as server:
+        server.allow(8)
         process = Forked(
             [COMMAND, *order, "--concurrency", "4", "--workers", "2"],
             cwd=tmp_path,
@@ -210,6 +206,8 @@ def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path:
         )
         wait_for(lambda: len(server.chats) > 8, process)
         os.killpg(process.pid, signal.SIGTERM)  # as a service's manager does
+        read_until(process, ENDING)
+        server.allow()
         _, err = process.communicate(timeout=120)
         assert process.returncode == 143, err
         assert "Traceback" not in err
@@ -269,10 +267,10 @@ def screen(folder: Path, *command: str, environment: Mapping[str, str]) -> Itera
             os.close(end)
 
 
-def read_until(master: int, text: str | None) -> str:
+def see(master: int, text: str | None) -> str:
     """Read a terminal until `text` was seen; None: until nobody writes there any more."""
     seen = ""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while text is None or text not in seen:
         assert time.monotonic() < end, seen
         if select.select([master], [], [], 1)[0]:
@@ -292,9 +290,9 @@ def test_the_cursor_is_back_after_a_signal_while_the_text_grows(tmp_path: Path, 
             (master,),
         ),
     ):
-        seen = read_until(master, HIDE_CURSOR)
+        seen = see(master, HIDE_CURSOR)
         process.send_signal(kind)
-        seen += read_until(master, None)
+        seen += see(master, None)
         code = process.wait()
     assert code == ENDS[kind][0]
     assert HIDE_CURSOR not in seen.rpartition(SHOW_CURSOR)[2]
@@ -306,7 +304,7 @@ def test_a_terminal_that_is_closed_ends_the_command_with_129(tmp_path: Path) -> 
         LoopbackServer([StalledStream(ANSWER)]) as server,
         screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (process, ends),
     ):
-        read_until(ends[0], HIDE_CURSOR)
+        see(ends[0], HIDE_CURSOR)
         os.close(ends.pop())
         assert process.wait() == 129
 
@@ -323,9 +321,9 @@ def test_in_a_scripts_background_where_ctrl_c_is_ignored_sigterm_is_not(
         process = start(tmp_path, *ignoring, server=server)
         wait_for(lambda: server.chats, process)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         if command[0] == "batch":
+            read_until(process, ENDING)
             process.send_signal(signal.SIGTERM)
         check_end(process, signal.SIGTERM)
 

@@ -7,7 +7,8 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, AnyStr
 
@@ -103,3 +104,24 @@ class Forked(subprocess.Popen[AnyStr]):
             self.returncode = int(self._line())
             os.close(self._report)
         return self.returncode
+
+
+ENDING = "the rows in flight are still made and saved"  # what the first of two signals makes a batch print
+
+
+def wait_for(happens: Callable[[], object], process: "subprocess.Popen[Any]") -> None:
+    """Wait until something happens while a process runs."""
+    while not happens():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def read_until(process: "subprocess.Popen[Any]", words: str) -> str:
+    """Read stderr up to a line with these words, and not a byte more: `communicate` returns the rest."""
+    assert process.stderr is not None
+    read = b""
+    while not (read.endswith(b"\n") and words.encode() in read):
+        byte = os.read(process.stderr.fileno(), 1)
+        assert byte, read.decode()
+        read += byte
+    return read.decode()

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from tests.support.forked import Forked
 from tests.support.loopback import LoopbackServer, Reply, Request, Step
 from tests.support.terminal import COMMAND, CORPUS
 
-_KEY = "sk-run-"  # each run has a key of its own: so the server tells whose call came
 _LATEST = 0.05  # seconds after an answer in which most of a row's checks and its saving lie
 
 
@@ -125,66 +124,60 @@ def kill_often(
     """
     themes = write_briefs(folder / "briefs.csv", rows)
     rng = random.Random(seed)
-    killed: list[Killed] = []
-    moments: list[bool] = []
-    saved = [0]
-    orphans: list[tuple[str, ...]] = []
-    is_whole = True
-    with Corpus(themes, 0.005) as server:
-        for number in range(kills + 1):
-            is_last = number == kills
-            arguments = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1"]
-            arguments += ["--concurrency", str(in_flight), *flags]
-            key = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": f"{_KEY}{number}"}
-            process = _start(folder, arguments, {**os.environ, **key})
-            if not is_last:
-                wanted = len(server.chats) + rng.randint(1, max(1, 2 * rows // kills - in_flight))
+    runs: list[Killed] = []
+    saved, is_whole = 0, True
+    for number in range(kills + 1):
+        in_log = False
+        with Corpus(themes, 0.005) as server:
+            process = _start(folder, ["--concurrency", str(in_flight), *flags], server)
+            if number < kills:
+                # No more is answered, so that rows are left for the other runs however late the kill comes.
+                wanted = rng.randint(1, rows // (kills + 1))
+                server.allow(wanted - 1)
                 while len(server.chats) < wanted and process.poll() is None:
                     time.sleep(0.001)
-                moments.append(number % 2 == 0 and _log_grows(folder, process))
-                if not moments[-1]:
+                log = _log_state(folder)
+                server.allow(wanted)
+                if number % 2 == 0:
+                    in_log = _log_changes(folder, log, process)
+                else:
                     time.sleep(rng.random() * _LATEST)
                 process.kill()
             code = process.wait(timeout=180)
-            told = (folder / "message").read_text(encoding="utf-8")
-            orphans.append(_left_behind(folder))
-            is_whole = is_whole and _check(folder)
-            saved.append(_statuses(folder)["accepted"])
-        calls = Counter(_run_of(request) for request in server.chats)
-    moments.append(False)
-    killed = [
-        Killed(calls[number], saved[number + 1] - saved[number], orphans[number], moments[number])
-        for number in range(kills + 1)
-    ]
-    return Toll(
-        rows, in_flight, _statuses(folder), _answers(folder), tuple(killed[:-1]), killed[-1], is_whole, code, told
-    )
+        orphans = _left_behind(folder)
+        is_whole = is_whole and _check(folder)
+        before, saved = saved, _statuses(folder)["accepted"]
+        runs.append(Killed(len(server.chats), saved - before, orphans, in_log))
+    messages = (folder / "message").read_text(encoding="utf-8")
+    *killed, last = runs
+    return Toll(rows, in_flight, _statuses(folder), _answers(folder), tuple(killed), last, is_whole, code, messages)
 
 
-def _start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> Forked[bytes]:
+def _start(folder: Path, flags: Sequence[str], server: LoopbackServer) -> Forked[bytes]:
+    arguments = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", *flags]
+    environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-run"}
     with (folder / "message").open("wb") as message:
         return Forked([COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=message)
 
 
-def _log_grows(folder: Path, process: Forked[bytes]) -> bool:
+def _log_changes(folder: Path, before: tuple[int, int], process: Forked[bytes]) -> bool:
     """Wait until SQLite writes its log; return False where the run ended instead."""
-    log = folder / "out" / "batch.sqlite3-wal"
-    before = _size(log)
     while process.poll() is None:
         for _ in range(200):
-            if _size(log) != before:
+            if _log_state(folder) != before:
                 return True
     return False
 
 
-def _size(path: Path) -> int:
+def _log_state(folder: Path) -> tuple[int, int]:
     try:
-        return path.stat().st_size
+        found = (folder / "out" / "batch.sqlite3-wal").stat()
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
-def _left_behind(folder: Path, seconds: float = 20.0) -> tuple[str, ...]:
+def _left_behind(folder: Path, seconds: float = 120.0) -> tuple[str, ...]:
     """Return the command lines of processes that a run left behind, once they had time to notice."""
     ends = time.monotonic() + seconds
     while (found := processes(folder)) and time.monotonic() < ends:
@@ -202,10 +195,6 @@ def processes(folder: Path) -> tuple[str, ...]:
         except OSError:
             continue  # it has gone, or is another user's
     return tuple(found)
-
-
-def _run_of(request: Request) -> int:
-    return int(request.headers["authorization"].removeprefix(f"Bearer {_KEY}"))
 
 
 def _read(folder: Path, query: str) -> list[tuple[str, int]]:

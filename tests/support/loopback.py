@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -441,6 +442,8 @@ class LoopbackServer:
         self._models = models
         self._taken = 0
         self._lock = threading.Lock()
+        self._allowed = math.inf
+        self._more_allowed = threading.Condition()
         self.requests: list[Request] = []
         self.stopping = threading.Event()
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Player, self))
@@ -471,6 +474,7 @@ class LoopbackServer:
             AssertionError: more was asked than the script holds.
         """
         self.stopping.set()
+        self.allow()
         with self._lock:
             http = self._http
         http.shutdown()
@@ -496,9 +500,23 @@ class LoopbackServer:
                             self._http.server_address[:2], partial(Player, self)
                         )
 
+    def allow(self, chats: float = math.inf) -> None:
+        """Answer so many requests for a completion in all; further ones wait until more are allowed, or for the end.
+
+        A test that says what is in flight does not depend on who is first.
+        """
+        with self._more_allowed:
+            self._allowed = chats
+            self._more_allowed.notify_all()
+
     def answer(self, request: Request) -> Step:
         """Record a request, and return what it gets."""
-        self.requests.append(request)
+        with self._lock:
+            self.requests.append(request)
+            place = len(self.chats)
+        if request.path == "/v1/chat/completions":
+            with self._more_allowed:
+                self._more_allowed.wait_for(lambda: place <= self._allowed)
         if self._key is not None and request.headers.get("authorization") != f"Bearer {self._key}":
             return Fault(401, message="Incorrect API key provided", code="invalid_api_key")
         if request.path == "/v1/models":
