@@ -576,3 +576,7 @@ def test_numpy_starts_no_threads_unless_the_user_wants_some(own: dict[str, str],
     command = [sys.executable, "-c", THREADS]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == f"{used} False"
+
+
+def test_help_before_a_command_lists_all_commands(terminal: Terminal) -> None:
+    assert terminal("--help", "write").out == terminal("--help").out

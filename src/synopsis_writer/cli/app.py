@@ -47,8 +47,8 @@ def _root(
 
 
 @functools.cache
-def make_app(name: str = "") -> typer.Typer:
-    """Return the program with all its commands, or with only the named one, which loads faster."""
+def make_app(name: str = "", *, is_list: bool = False) -> typer.Typer:
+    """Return the program with all its commands, as a mere list of them, or with only the named one."""
     app = typer.Typer(
         name="synopsis",
         help="Write synopses of German TV series in a house style, and refuse those that break it.",
@@ -61,10 +61,12 @@ def make_app(name: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(options.with_flags(_root))
-    for command in [name] if name else _COMMANDS:
+    for command in [name] if name and not is_list else _COMMANDS:
         module, _, attribute = _COMMANDS[command].partition(".")
         part = getattr(importlib.import_module(f"synopsis_writer.cli.{module}"), attribute)
-        if isinstance(part, typer.Typer):
+        if is_list:
+            app.command(command, help=part.info.help if isinstance(part, typer.Typer) else part.__doc__)(lambda: None)
+        elif isinstance(part, typer.Typer):
             commands: list[Any] = [*part.registered_commands, part.registered_callback]
             for each in filter(None, commands):
                 each.callback = options.with_flags(each.callback)
@@ -97,7 +99,9 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
     """Run one command, by default the process's, and print its error; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     first = next((each for each in given if not each.startswith("-")), "")
-    command = typer.main.get_command(make_app(first if first in _COMMANDS else ""))
+    is_list = given[:1] in (["-h"], ["--help"]) or _COMMANDS.keys().isdisjoint(given)
+    is_list = is_list and "_SYNOPSIS_COMPLETE" not in os.environ
+    command = typer.main.get_command(make_app(first if first in _COMMANDS else "", is_list=is_list))
     _improve_help(command)
     flags = given[: given.index("--")] if "--" in given else given
     values = {*flags, *map("=".join, itertools.pairwise(flags))}
