@@ -11,6 +11,7 @@ import pytest
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_pool
+from synopsis_writer.gate.features import features_of
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.models.base import Message
 from synopsis_writer.prompts import selection
@@ -298,6 +299,22 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
 ) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     assert answers(index_examples(few, tmp_path / "file")) == uncached
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\x93NUMPY of another kind"])
+def test_the_features_of_texts_are_cached_and_found_again_when_the_cache_is_damaged(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    folder = tmp_path / "selection"
+    assert same(index_examples(POOL, folder), INDEX)
+    (path,) = (tmp_path / "features").iterdir()
+    file, whole = path / "data.npy", (path / "data.npy").read_bytes()
+    if damage is not None:
+        file.write_bytes(damage)
+    index = index_examples(POOL, folder)
+    assert same(index, INDEX)
+    assert [index.features(row) for row in range(len(POOL))] == [features_of(each.synopsis) for each in POOL]
+    assert file.read_bytes() == whole
 
 
 # The writer

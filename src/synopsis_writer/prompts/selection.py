@@ -11,11 +11,14 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from synopsis_writer import __version__
 from synopsis_writer.brief import Brief
+from synopsis_writer.document import read_text
 from synopsis_writer.examples import Example
-from synopsis_writer.gate.features import features_of
+from synopsis_writer.gate import features
+from synopsis_writer.gate.features import Features, features_of
 from synopsis_writer.prompts.templates import brief_block, estimate_tokens
-from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, digest
+from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, cached_value, digest
 
 # Six: the one that the theme chooses, and a cache must read again with the brief, is a seventh of the prompt.
 MOST_EXAMPLES = 6
@@ -40,6 +43,7 @@ _NAMED_WORDS = 3
 _NO_TIER = np.int8(9)
 _TIERS = ("same show and form", "same form", "same show", "another show and form")
 _VERSION = 2  # of the arrays on the disk
+_MOST_CACHED = 300  # examples whose features are cached: a large pool asks for those of a few
 Rows = npt.NDArray[np.intp]
 Integers = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
@@ -68,11 +72,27 @@ class ExampleIndex:
     starts: npt.NDArray[np.int64]  # the number of each stem's first entry, and of all; shape (stems + 1,)
     entries: Integers  # the rows that hold a stem, stem by stem; shape (entries,)
     weights: Scores  # their BM25 scores; shape (entries,)
+    cache: Path | None = None  # where the features of the examples' texts are cached
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
         """The row of each id."""
         return {example.id: row for row, example in enumerate(self.examples)}
+
+    @cached_property
+    def _features(self) -> Sequence[Features]:
+        """The features of each row's text, from the cache; in a large pool, or without a cache, none."""
+        if not self.cache or len(self.examples) > _MOST_CACHED:
+            return ()
+        gate = Path(features.__file__).parent
+        code = (read_text(gate / name) for name in ("features.py", "text.py", "data/features.txt"))
+        path = self.cache / digest([__version__, *code, *(example.synopsis.as_json() for example in self.examples)])
+        found = cached_value(path, lambda: [vars(features_of(example.synopsis)) for example in self.examples])
+        return [Features(**each) for each in found]
+
+    def features(self, row: int) -> Features:
+        """Return the features of a row's text."""
+        return self._features[row] if self._features else features_of(self.examples[row].synopsis)
 
     @cached_property
     def usual_cost(self) -> int:
@@ -100,7 +120,7 @@ class ExampleIndex:
         one, two = self.examples[row], self.examples[other]
         first, second = stems(_theme_text(one)), stems(_theme_text(two))
         cosine = len(first & second) / math.sqrt(max(1, len(first) * len(second)))
-        return (cosine + features_of(one.synopsis).likeness(features_of(two.synopsis))) / 2
+        return (cosine + self.features(row).likeness(self.features(other))) / 2
 
     def shared_words(self, theme: str, row: int) -> list[str]:
         """Return the theme's words whose stems the row holds, as they are written, each stem once."""
@@ -231,7 +251,8 @@ def index_examples(examples: Sequence[Example], folder: Path | None = None) -> E
     data = (part for e in examples for part in (e.id, e.brief.model_dump_json(), e.synopsis.model_dump_json()))
     key = digest([f"{_VERSION} {STEM} {K1} {B}", *data])
     path = folder / key if folder and len(examples) >= FEWEST_CACHED else None
-    return ExampleIndex(examples, numbers, **cached_arrays(path, build))
+    cache = folder and folder.with_name("features")
+    return ExampleIndex(examples, numbers, **cached_arrays(path, build), cache=cache)
 
 
 def _bm25(texts: Sequence[Sequence[str]]) -> Arrays:
