@@ -15,8 +15,8 @@ from docs.screenshot import draw_page
 from synopsis_writer.document import read_document
 from synopsis_writer.evals.ratings import RATINGS_FILE
 from synopsis_writer.settings import folder
-from tests.support.browser import Model, Served, environment_of, opened, watch
-from tests.support.loopback import FailingStream, Reply
+from tests.support.browser import GONE, Model, Served, environment_of, lasting_port, opened, watch
+from tests.support.loopback import FailingStream, Reply, StalledStream
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH
 from tests.test_eval_scoring import ALL, CASES, write_run
 from tests.test_lengths import EPG, FORMS, KURZ, together
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install --group dev")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
 pytest.importorskip("uvicorn", reason="the extra is missing: pip install '.[page]'")
-sync_api.expect.set_options(timeout=20_000)  # a busy machine is not a failure
+sync_api.expect.set_options(timeout=60_000)  # a busy machine is not a failure
 FILE = "rote-rosen/der-weisse-hund.md"
 FIRST = GOOD.synopsis.paragraphs[0].text
 COUNT = len(GOOD.synopsis.paragraphs)
@@ -104,8 +104,27 @@ def expect(thing: Any) -> Any:
     return sync_api.expect(thing)
 
 
+def checked(page: Any) -> None:
+    """Wait until what is shown was found in the text as it is now: before that a click may meet an older list."""
+    page.evaluate(
+        """async () => {
+          const findings = await import("/static/findings.js");
+          for (let waits = 0; findings.asking; waits++) {
+            if (waits > 6000) throw Error("the text is not checked");
+            await new Promise((resolve) => setTimeout(resolve, 20));
+          }
+        }"""
+    )
+
+
 def clean(page: Any) -> None:
+    checked(page)
     expect(page.locator("#verdict")).to_have_text("Nothing to object to")
+
+
+def objected(page: Any, words: str = "1 error") -> None:
+    checked(page)
+    expect(page.locator("#verdict")).to_contain_text(words)
 
 
 def field(page: Any, name: str) -> Any:
@@ -183,7 +202,7 @@ def test_a_text_is_written_repaired_and_accepted(page: Any, served: Served, mode
 
 
 def test_the_text_is_seen_to_grow_and_can_be_stopped(page: Any, model: Model) -> None:
-    model.play(Reply(ANSWER, pause=0.01))
+    model.play(StalledStream(ANSWER, 600, pause=0.005))
     write(page)
     expect(page.locator("#growing p").nth(1)).to_be_visible()
     page.keyboard.press("Escape")
@@ -211,7 +230,7 @@ def test_the_prompt_and_its_examples_are_shown_with_reasons(page: Any) -> None:
 def test_a_text_is_edited_until_it_is_clean(text: Any, saved: Path) -> None:
     caret(text, 1)
     text.keyboard.type("Ich sage das. ")
-    expect(text.locator("#verdict")).to_contain_text("1 error")
+    objected(text)
     assert underlined(text, "error") == ["Ich"]
     caret(text, 1, 1)
     expect(text.locator("#findings .current h3")).to_contain_text("Narrative person")
@@ -231,15 +250,33 @@ def test_a_text_is_edited_until_it_is_clean(text: Any, saved: Path) -> None:
 def test_the_words_of_a_finding_are_a_click_away(text: Any) -> None:
     caret(text, COUNT - 1)
     text.keyboard.type("**Sie** geht. ")
+    checked(text)
     text.locator(".quote", has_text="**Sie**").click()
     assert text.evaluate("String(getSelection())") == "**Sie**"
     assert text.evaluate("document.activeElement.id") == "body"
 
 
+def hold(page: Any, path: str) -> list[Any]:
+    """Hold the page's requests to a path, and return the list that they come into."""
+    held: list[Any] = []
+
+    def keep(route: Any) -> None:
+        held.append(route)
+
+    page.route(path, keep)
+    return held
+
+
+def quote_wrongly(page: Any) -> None:
+    """Add a sentence, in one step to undo, whose marks code can put right."""
+    caret(page, 0, paragraphs(page)[0].index(".") + 1)
+    page.keyboard.insert_text(' Er sagt "ja".')
+    checked(page)
+
+
 def test_what_code_can_put_right_is_put_right_and_undone(text: Any) -> None:
     before = paragraphs(text)
-    caret(text, 0, before[0].index(".") + 1)
-    text.keyboard.type(' Er sagt "ja".')
+    quote_wrongly(text)
     wrong = paragraphs(text)
     text.locator("#findings .fix").first.click()
     clean(text)
@@ -253,9 +290,42 @@ def test_what_code_can_put_right_is_put_right_and_undone(text: Any) -> None:
     assert "Er sagt „ja“." in paragraphs(text)[0]
 
 
+@pytest.mark.parametrize("is_key", [False, True])
+def test_a_fix_that_is_wanted_before_the_check_of_what_was_typed_waits_for_it(text: Any, is_key: bool) -> None:
+    quote_wrongly(text)
+    held = hold(text, "**/api/check")
+    caret(text, 0)
+    with text.expect_request("**/api/check"):
+        text.keyboard.insert_text("Nun ist es Abend. ")
+    typed = paragraphs(text)
+    if is_key:
+        text.keyboard.press("Control+.")
+    else:
+        text.locator("#findings .fix").first.click()
+    assert paragraphs(text) == typed, "the list is of an older text"
+    held[-1].continue_()
+    expect(text.locator("#body")).to_contain_text("Er sagt „ja“.")
+    assert paragraphs(text)[0] == typed[0].replace('"ja"', "„ja“")
+
+
+def test_what_is_typed_while_all_is_put_right_stays(text: Any) -> None:
+    quote_wrongly(text)
+    held = hold(text, "**/api/fix")
+    with text.expect_request("**/api/fix"):
+        text.get_by_role("button", name="Fix all").click()
+    caret(text, 1)
+    text.keyboard.insert_text("Nun ist es Abend. ")
+    typed = paragraphs(text)
+    with text.expect_response("**/api/fix"):
+        held[-1].continue_()
+    expect(text.locator("#announcer")).to_have_text("The text has changed meanwhile")
+    assert paragraphs(text) == typed
+
+
 def test_a_finding_is_waived_with_a_reason(text: Any, saved: Path) -> None:
     caret(text, 1)
     text.keyboard.type("Ich sage das. ")
+    objected(text)
     text.get_by_role("button", name="Waive with a reason").first.click()
     field(text, "Why may this stay?").fill("Das ist der Titel eines Lieds")
     text.keyboard.press("Enter")
@@ -264,7 +334,7 @@ def test_a_finding_is_waived_with_a_reason(text: Any, saved: Path) -> None:
     save(text)
     assert read_document(saved).meta["waived"][0]["reason"] == "Das ist der Titel eines Lieds"
     text.get_by_role("button", name="Take back").click()
-    expect(text.locator("#verdict")).to_contain_text("1 error")
+    objected(text)
 
 
 def test_a_word_becomes_the_houses_own(text: Any, served: Served) -> None:
@@ -272,6 +342,7 @@ def test_a_word_becomes_the_houses_own(text: Any, served: Served) -> None:
     text.keyboard.type(
         "Der Quormling, der Blafzer, der Snirkel, der Wubbert, der Flomp, der Drusch, der Krebbel kommen. "
     )
+    checked(text)
     text.get_by_role("button", name="is ours").first.click()
     notice(text, "is now a word of the house")
     house = (served.folder / "haus" / "house.yaml").read_text(encoding="utf-8")
@@ -332,7 +403,7 @@ def test_a_story_is_told_in_other_lengths(text: Any, served: Served, model: Mode
     expect(text.locator(".count", has_text="bytes")).to_contain_text("40 to 120")
     assert paragraphs(text) == [EPG]
     save(text)
-    tabs.nth(1).locator("button").first.click()
+    tabs.nth(1).locator("button").first.evaluate("button => button.click()")  # tabs are made anew after a save
     assert paragraphs(text) == [KURZ]
     save(text)
     names = sorted(path.name for path in (served.texts / "rote-rosen").iterdir())
@@ -360,7 +431,7 @@ def test_a_text_is_released_with_a_name(text: Any, saved: Path) -> None:
 def test_what_is_refused_is_released_with_a_reason_alone(text: Any, saved: Path) -> None:
     caret(text, 1)
     text.keyboard.type("Ich sage das. ")
-    expect(text.locator("#verdict")).to_contain_text("1 error")
+    objected(text)
     text.get_by_role("button", name="Release").click()
     dialog = text.get_by_role("dialog")
     field(dialog, "Your name").fill("Eva Muster")
@@ -436,9 +507,9 @@ def test_texts_are_found_by_words_people_and_state(page: Any, served: Served, sa
 
 
 def test_a_server_that_is_killed_costs_no_word(chromium: Any, tmp_path: Path, languages: Path, model: Model) -> None:
-    served = Served(tmp_path, environment_of(tmp_path, model, languages)).start()
+    served = Served(tmp_path, environment_of(tmp_path, model, languages)).start(lasting_port())
     with opened(chromium, served.address) as page:
-        page.refusals |= {"CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE", "403"}
+        page.refusals |= GONE
         fill_brief(page)
         page.locator("#body").click()
         page.keyboard.type("Gesa zählt")
@@ -455,7 +526,7 @@ def test_a_server_that_is_killed_costs_no_word(chromium: Any, tmp_path: Path, la
             expect(field(other, "Theme")).to_have_value(GOOD.brief.theme)
         notice(page, "The program was restarted.")
         page.locator("#body").press("Control+End")
-        page.keyboard.type(" Dann schläft sie.")
+        page.keyboard.press("Backspace")  # a step of its own to undo, however soon it comes
         window = page.context.new_page()  # the new address, in the same browser
         window.goto(served.address)
         expect(page.locator(".notice.error")).to_have_count(0)
@@ -469,9 +540,9 @@ def test_a_server_that_is_killed_costs_no_word(chromium: Any, tmp_path: Path, la
 def test_what_a_closed_window_could_not_hand_in_comes_with_the_next_one(
     chromium: Any, tmp_path: Path, languages: Path, model: Model
 ) -> None:
-    served = Served(tmp_path, environment_of(tmp_path, model, languages)).start()
+    served = Served(tmp_path, environment_of(tmp_path, model, languages)).start(lasting_port())
     with opened(chromium, served.address) as page:
-        page.refusals |= {"CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE", "403"}
+        page.refusals |= GONE
         served.stop()
         page.locator("#body").click()
         page.keyboard.type("Gesa zählt.")
@@ -502,7 +573,7 @@ def test_the_whole_work_goes_by_keyboard(page: Any, served: Served, model: Model
     page.keyboard.press("F6")
     page.keyboard.press("Control+Home")
     page.keyboard.type("Ich ")
-    expect(page.locator("#verdict")).to_contain_text("error")
+    objected(page)
     page.keyboard.press("Control+End")
     page.keyboard.press("F8")
     assert page.evaluate("String(getSelection())") == "Ich"
@@ -688,7 +759,7 @@ def test_without_a_model_the_page_names_three_ways_and_checks_all_the_same(
             open_text(page)
             caret(page, 1)
             page.keyboard.type("Ich sage das. ")
-            expect(page.locator("#verdict")).to_contain_text("1 error")
+            objected(page)
     finally:
         served.stop()
 

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ window.violations = [];
 addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
 """
 # What Chromium itself writes to the console where a request is refused, or nobody answers.
+GONE = {"CONNECTION_REFUSED", "CONNECTION_RESET", "CONNECTION_CLOSED", "EMPTY_RESPONSE", "403"}  # while it is not there
 _REFUSED = re.compile(r"Failed to load resource: .*status of (\d+)|Failed to load resource: net::ERR_(\w+)")
 
 
@@ -54,7 +56,10 @@ class Served:
         return self.folder / "synopsen"
 
     def start(self, port: int = 0) -> Self:
-        """Start the command, and wait until it prints its address."""
+        """Start the command, and wait until it prints its address.
+
+        One that is stopped and started again needs a port that nobody else gets meanwhile: `lasting_port`.
+        """
         where = ("--port", str(port)) if "page" in self.command else ()
         command = [COMMAND, *self.command, *where, *self.flags]
         self._process = Forked(command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, encoding="utf-8")
@@ -76,7 +81,7 @@ class Served:
         """End the process by a signal, and wait for its end."""
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
 
     def put(self, source: Path, name: str) -> Path:
         """Put a text into the folder of saved ones."""
@@ -89,6 +94,15 @@ class Served:
         """Remove all texts and drafts."""
         for folder in (self.texts, *self.folder.rglob("drafts")):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def lasting_port() -> int:
+    """Return a free port below those that Linux and macOS give to whoever asks for any."""
+    for port in range(20_000, 30_000):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def environment_of(
@@ -121,7 +135,7 @@ def opened(chromium: Any, address: str, *, ready: bool = True, **options: Any) -
     """
     size = {"viewport": {"width": 1280, "height": 900}}
     context = chromium.new_context(**(size | {"accept_downloads": True} | options))
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)  # a busy machine is not a failure
     context.add_init_script(WATCH)
     page = context.new_page()
     page.refusals = set()
@@ -129,7 +143,7 @@ def opened(chromium: Any, address: str, *, ready: bool = True, **options: Any) -
     try:
         page.goto(address)
         if ready:
-            page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
+            page.wait_for_selector("html[data-ready]", state="attached")
         yield page
         complaints += page.evaluate("window.violations")
         assert not complaints, complaints

@@ -229,11 +229,13 @@ class StalledStream:
         text: the answer, half of which is sent.
         seconds: how long the silence is; ends early when the server is closed.
         filler: what is sent every 20 ms meanwhile, such as a comment that keeps the connection open.
+        pause: seconds before each event.
     """
 
     text: str = "Ein Satz, der nicht zu Ende"
     seconds: float = 60.0
     filler: str = ""
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,7 @@ class Player(http.server.BaseHTTPRequestHandler):
         if isinstance(step, CutStream):
             self._send_events(begun, promise=1000)
         elif isinstance(step, StalledStream):
-            self._send_events(begun, promise=1_000_000)
+            self._send_events(begun, promise=1_000_000, pause=step.pause)
             end = time.monotonic() + step.seconds
             while time.monotonic() < end and not self._loopback.stopping.wait(_DRIP):
                 self.wfile.write(step.filler.encode())

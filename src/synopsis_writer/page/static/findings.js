@@ -7,23 +7,28 @@ import * as editor from "./editor.js";
 const LONG_SPAN = 160; // of more characters only a thin line is drawn
 const LONG_QUOTE = 60;
 const MOST_QUOTES = 6;
-const SAY_AFTER = 1500; // milliseconds after the last key
+const CHECK_AFTER = 40; // milliseconds after the last key
+const SAY_AFTER = 1500;
 const NEAR = 0.95; // of a limit
 
-let asking = null;
+export let asking = null; // while the findings are not of the text as it is
 
-export async function check() {
+export function check() {
 	asking?.abort();
 	asking = new AbortController();
-	const checked = doc;
-	function failed(error) {
+	later("check", CHECK_AFTER, ask);
+}
+
+async function ask() {
+	const result = await post("check", doc.text, { signal: asking.signal }).catch(error => {
 		if (!error.body) throw error;
 		return { findings: [], counts: {}, problem: error.message };
-	}
-	const result = await post("check", doc.text, { signal: asking.signal }).catch(failed);
-	if (checked !== doc || result.superseded) return;
+	});
+	if (result.superseded) return;
+	asking = null;
 	doc.findings = result.findings;
 	show(result);
+	doc.judged?.();
 }
 
 const unwaived = () => doc.findings.filter(each => !each.waived);
@@ -74,7 +79,7 @@ function card(finding) {
 		quotes: quotes.map(each => make("quote", each)),
 		reason: waived && w("waivedBecause", waived),
 		fixWords: fix && (others.length || !fix.text.trim() ? w("fix") : w("fixTo", fix.text)),
-		fix: () => applyFix(finding),
+		fix: acting(applyFix, id),
 		ourWord: !waived && id === "spelling" && /^[\p{L}\p{M}'’-]{2,60}$/u.test(word) && w("ourWord", word),
 		own: () => own(word),
 		waiveWords: w(waived ? "unwaive" : "waive"),
@@ -88,8 +93,10 @@ function applyFix({ fixes }) {
 	for (const { span, text } of fixes.toReversed()) editor.splice(...span, text);
 }
 
-export async function fixAll() {
+async function fixAll() {
+	const { paragraphs } = doc.text;
 	const { text, fixed } = await post("fix", outgoing());
+	if (doc.text.paragraphs !== paragraphs) return announce("changedSince");
 	change({ paragraphs: text.paragraphs });
 	announce(fixed.length ? "fixed" : "fixedNone", fixed.join(", "));
 }
@@ -122,22 +129,22 @@ export function markCurrent() {
 	if (matchMedia("(min-width: 60rem)").matches) here?.scrollIntoView({ block: "nearest" });
 }
 
-// Act on the finding at the cursor, or else the first one.
-const withCurrent = act => () => {
-	const finding = current() ?? unwaived()[0];
+// Act on a check's finding, or on the one at the cursor or else the first one, in the text as it is.
+const acting = (act, id, of = doc) => async () => {
+	if (asking) await new Promise(resolve => (doc.judged = resolve));
+	const finding = id ? of === doc && unwaived().find(each => each.check === id) : (current() ?? unwaived()[0]);
 	if (finding) act(finding);
 	else announce("clean");
 };
-export const fixCurrent = withCurrent(applyFix);
-export const waiveCurrent = withCurrent(waive);
 
 // Go to the next words that a finding marks, or with -1 to the ones before.
-export const step = by => () => {
+const step = by => acting(finding => {
 	const [cursor] = editor.selection();
 	const all = unwaived().flatMap(({ spans, ...finding }) => spans.map(span => ({ ...finding, span, way: by * (span[0] - cursor) })));
 	all.sort((one, other) => one.way - other.way);
-	const next = all.find(({ way }) => way > 0) ?? all[0];
-	if (!next) return announce("clean");
-	editor.select(...next.span, true);
+	const next = all.find(({ way }) => way > 0) ?? all[0] ?? finding;
+	if (next.span) editor.select(...next.span, true);
 	announce(`${next.message} ${next.hint}`);
-};
+});
+
+export const actions = { fix: acting(applyFix), fixAll, waive: acting(waive), nextFinding: step(1), lastFinding: step(-1) };

@@ -6,8 +6,7 @@ import * as editor from "./editor.js";
 import * as findings from "./findings.js";
 import * as panels from "./panels.js";
 
-const CHECK_AFTER = 40; // milliseconds after a key
-const SEARCH_AFTER = 150;
+const SEARCH_AFTER = 150; // milliseconds after a key
 const POLL = 3000;
 const LONG_PASTE = 20_000; // characters
 const REGIONS = ["left", "middle", "right"];
@@ -56,10 +55,8 @@ function show(cursor) {
 	for (const each of brief) if (each.name) each.value = [text.brief[each.name] ?? ""].flat().join("\n");
 	showCast();
 	panels.showRecord(text.release);
-	showTabs();
-	showKept();
 	showPlace();
-	findings.check();
+	view.touch();
 }
 
 function showTabs() {
@@ -82,7 +79,7 @@ function showTabs() {
 function showKept() {
 	const { text, isDirty } = doc;
 	write("kept", isDirty ? w("unsaved") : text.id && w(text.state));
-	$("kept").className = isDirty ? "soft" : `soft ${text.state}`;
+	$("kept").className = `soft ${text.state}`;
 }
 
 function showPlace() {
@@ -119,7 +116,7 @@ Object.assign(view, {
 	touch() {
 		showKept();
 		showTabs();
-		later("check", CHECK_AFTER, findings.check);
+		findings.check();
 	},
 });
 
@@ -180,11 +177,7 @@ const ACTIONS = {
 	save,
 	undo,
 	redo,
-	nextFinding: findings.step(1),
-	lastFinding: findings.step(-1),
-	fix: findings.fixCurrent,
-	fixAll: findings.fixAll,
-	waive: findings.waiveCurrent,
+	...findings.actions,
 	revise: () => wish.note.focus(),
 	prompt: () => panels.prompt(readBrief()),
 	history: panels.history,

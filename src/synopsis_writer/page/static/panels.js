@@ -60,7 +60,7 @@ async function work(kind, body) {
 		const partKept = isWriting && !data.texts && part && w("partKept");
 		if (isWriting && text) adopt(which, text);
 		say("doing", `${w(name)} ${partKept || ""}`);
-		if (name === "failed" || name === "lost") notice("job", [data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), { kind: "warning" });
+		if (/failed|lost/.test(name)) notice("job", [data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), { kind: "warning" });
 		tokens = data.tokens ?? tokens;
 		charge(data.cost);
 		return data.texts;
@@ -221,7 +221,7 @@ export async function importFiles(files) {
 
 export async function history() {
 	const { id } = doc.text;
-	const { versions } = id ? await get(textPath(id, "/versions")) : { versions: [] };
+	const versions = id ? (await get(textPath(id, "/versions"))).versions : [];
 	async function look({ id: version, at }) {
 		const values = pick(await get(`versions/${encodeURIComponent(version)}`), ANSWER);
 		compare(outgoing(), values, () => {
@@ -264,8 +264,7 @@ export function exporting() {
 	async function download(format) {
 		$("export").close();
 		const file = await get(`export?${new URLSearchParams({ id, format })}`);
-		const link = Object.assign(h("a"), { href: URL.createObjectURL(file), download: file.name });
-		link.click();
+		Object.assign(h("a"), { href: URL.createObjectURL(file), download: file.name }).click();
 	}
 	fill("formats", "button", state.formats.map(format => ({ words: format, act: () => download(format) })));
 	open("export");
