@@ -12,6 +12,8 @@ from synopsis_writer.gate.text import analyse
 from synopsis_writer.gate.theme import least_share, root, theme, told_share
 from tests.corpus.damage.draft import draft_of, half_of, pool
 from tests.corpus.measure import good_texts, subject_of
+from tests.support.loopback import LoopbackServer, Reply
+from tests.support.terminal import ANSWER, PATH, Terminal
 
 _FILLER = "Gesa zählt am Deich die Schafe, und der Wind dreht langsam auf Nordwest. " * 4
 
@@ -82,8 +84,10 @@ def test_a_very_short_text_is_not_refused_for_a_theme_in_other_words() -> None:
     assert finding.passed
 
 
-def test_names_most_strange_themes_and_no_own() -> None:
+@pytest.mark.parametrize("is_ordered", [False, True])
+def test_names_most_strange_themes_and_no_own(is_ordered: bool) -> None:
     held_out = [subject_of(draft_of(text)) for text in good_texts() if half_of(text.id) == "B"]
+    held_out = [replace(subject, is_ordered=is_ordered) for subject in held_out]
     findings = [
         (one is other, theme(replace(one, brief=other.brief, show=other.show)))
         for one in held_out
@@ -93,6 +97,8 @@ def test_names_most_strange_themes_and_no_own() -> None:
     strange = [not finding.passed for is_own, finding in findings if not is_own and finding]
     assert all(own)
     assert sum(strange) >= 0.9 * len(strange)
+    if is_ordered:
+        assert all(finding.level == "error" for _, finding in findings if finding and not finding.passed)
 
 
 def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
@@ -103,6 +109,16 @@ def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
         finding = theme(replace(subject, brief=subject.brief.model_copy(update={"theme": line})))
         assert finding is not None
         assert finding.passed or finding.level == "warning", (half, name, finding)
+
+
+def test_a_model_that_writes_another_story_is_refused_and_a_text_one_has_is_only_warned_of(terminal: Terminal) -> None:
+    order = ["--show", "Rote Rosen", "--theme", "Ein Treppenlift entzweit ein Kölner Mietshaus", "--form", "portrait"]
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        written = terminal("write", *order, "--attempts", "1", server=server)
+    assert (written.code, written.out) == (1, "")
+    assert "The theme is hardly told" in written.err
+    checked = terminal("check", str(PATH), *order)
+    assert (checked.code, "The theme is hardly told" in checked.out) == (0, True)
 
 
 @pytest.mark.parametrize(("length", "level"), [(1, "warning"), (3, "warning"), (4, "error")])

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -181,6 +181,8 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recording) -> list[M
 class Judge:
     """Reads answers to a brief, fixes what code can fix, except names, and has the text examined."""
 
+    is_ordered = True  # the texts are written for the brief
+
     def __init__(
         self, brief: Brief, show: Show, examine: Examine, marks: str = "„“", finders: Sequence[Find] = (),
         story: Synopsis | None = None,  # told in another length: its title and logline stay
@@ -218,8 +220,8 @@ class Judge:
         return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
 
     async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
-        story, is_cut = {"story": self._story} if self._story else {}, attempt.answer.is_truncated
-        found = self._examine(synopsis, self.brief, self.show, truncated=is_cut, **story)
+        more: dict[str, Any] = {"story": self._story} if self._story else {"is_ordered": self.is_ordered}
+        found = self._examine(synopsis, self.brief, self.show, truncated=attempt.answer.is_truncated, **more)
         findings = found if isinstance(found, tuple) else await found
         return sum((find(synopsis, self.show, self.brief) for find in self._finders), findings)
 

@@ -142,6 +142,8 @@ def _in_one_line(*texts: str) -> str:
 class Reviser(Judge):
     """Reads a model's answers to a wish as versions of a text, and judges them by gate and wish."""
 
+    is_ordered = False  # the text may be a person's
+
     def __init__(self, base: Synopsis, wish: Wish, lang: Language, *judge: Any) -> None:
         super().__init__(*judge)
         self._base, self._wish, self._lang = base, wish, lang

@@ -198,13 +198,11 @@ class GatePool(ProcessPoolExecutor):
         for _ in range(workers):
             self.submit(os.getpid)  # any call starts a worker, which loads while the first answers come
 
-    async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...]:
+    async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
         """Check a synopsis against its brief."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self, _examine, synopsis, brief, show, truncated)
+            return await loop.run_in_executor(self, partial(_examine, synopsis, brief, show, **more))
         except BrokenProcessPool as error:
             raise EngineError(
                 "a process that checks texts was ended from outside: is there memory enough? Run it again"
@@ -228,8 +226,8 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> tuple[Finding, ...]:
-    return _gate[0].examine(synopsis, brief, show, truncated=truncated)
+def _examine(synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
+    return _gate[0].examine(synopsis, brief, show, **more)
 
 
 @contextlib.asynccontextmanager

@@ -42,6 +42,7 @@ class Subject:
     sources: CopyIndex | None = None  # what it must not copy
     exclude_source: str = ""  # the id of the source that the text itself is
     truncated: bool = False  # the model stopped at its token limit
+    is_ordered: bool = False  # a model wrote it for the brief, whose theme it has before it
     strangers: tuple[str, ...] = ()  # the people of other shows
     embeddings: SourceEmbeddings | None = None  # of the sources; None leaves out the semantic checks
     raw: str = ""  # the text before its letters were composed

@@ -57,16 +57,15 @@ class Gate:
         show: Show,
         *,
         truncated: bool = False,
+        is_ordered: bool = False,
         exclude_source: str = "",
         story: Synopsis | None = None,
     ) -> tuple[Finding, ...]:
         """Check a synopsis against its brief, all sources but itself, and the story that it retells."""
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
-        characters = synopsis.characters
-        return self.judge(
-            replace(subject, truncated=truncated, exclude_source=exclude_source, characters=characters, story=story)
-        )
+        subject = replace(subject, truncated=truncated, is_ordered=is_ordered, exclude_source=exclude_source)
+        return self.judge(replace(subject, characters=synopsis.characters, story=story))
 
     def subject(
         self,

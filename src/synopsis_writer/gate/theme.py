@@ -77,7 +77,7 @@ class _Told(NamedTuple):
 
 def theme(subject: Subject) -> Finding | None:
     """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
-    # A theme may be told in quite other words: too few are a warning, and hardly any refuse the text.
+    # A person's text may tell its theme in quite other words: too few are a warning, and only hardly any refuse it.
     if subject.brief is None or not subject.brief.theme:
         return None
     share, missing = told_share(subject)
@@ -86,6 +86,7 @@ def theme(subject: Subject) -> Finding | None:
     if closeness is not None and closeness >= CLOSENESS:
         least = min(least, share)  # words and meanings together say enough
     is_strange = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
+    is_strange = is_strange or subject.is_ordered
     problem = say("theme", words=missing) if share < least else None
     level: Level = "error" if is_strange or not problem else "warning"
     return judged("theme", share, say("limit theme", least=least), problem, level=level)
