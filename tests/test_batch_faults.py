@@ -18,7 +18,7 @@ from synopsis_writer.batch.briefs import read_briefs
 from synopsis_writer.formats.reading import plain_text
 from tests.support.forked import ENDING, Forked, read_until, wait_for
 from tests.support.kills import Corpus, kill_often, processes, write_briefs
-from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Silence, Step
+from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Silence, Step, closed_port
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
 
 ROWS = 12
@@ -158,9 +158,9 @@ def test_a_wait_of_hours_ends_a_batch_and_leaves_the_other_rows_pending(terminal
 
 def test_five_rows_in_a_row_without_a_connection_end_a_batch(terminal: Terminal, tmp_path: Path) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", ROWS)
-    with LoopbackServer([]) as server:
-        pass
-    done = terminal(*RUN, *OFF, "--concurrency", "1", "--max-retries", "0", server=server)
+    with closed_port() as address:
+        flags = ("--concurrency", "1", "--max-retries", "0", "--base-url", address)
+        done = terminal(*RUN, *OFF, *flags)
     assert (done.code, done.out) == (3, "")
     assert "no connection: check --base-url" in last_line(done)
     assert last_line(done).endswith("5 calls in a row failed like this: run the same command again once it works")

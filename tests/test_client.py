@@ -30,6 +30,7 @@ from synopsis_writer.models.retry import RetryBudget, RetryPolicy, retry_after
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Usage
+from tests.support.clock import Clock
 from tests.support.loopback import (
     Body,
     BrokenJson,
@@ -44,14 +45,13 @@ from tests.support.loopback import (
     Request,
     Silence,
     Step,
+    closed_port,
 )
 
 KEY = "sk-secret-0123456789"
 DONE = "data: [DONE]\n\n"
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
 SCHEMA = wire_schema(Synopsis)
-QUICK = Limits(timeout=1.5)  # a busy machine needs a while for a good answer, too
-SHORT = Limits(timeout=0.5)  # where none comes
 LIMITS = Limits(timeout=10)
 
 
@@ -82,6 +82,7 @@ async def ask(
     schema: Schema | None = SCHEMA,
 ) -> Answer:
     policy = RetryPolicy(retries, budget, sleep=waits.sleep)
+    server.on_silence = Clock().forward
     client = HostedClient("test-model", server.base_url, key, retry=policy)
     try:
         for _ in range(times - 1):
@@ -171,7 +172,7 @@ async def test_unusable_answers_keep_text_and_usage(reply: Reply, finish: str, t
 TOO_LONG = "lower example_tokens or max_tokens, or give the server a larger context"
 PASSING: Sequence[Step] = (
     Fault(408), Fault(409), Fault(429), Fault(502), Fault(503), Fault(529),
-    BrokenJson(), BrokenJson("["*100_000), BrokenJson(""), CutBody(), Hangup(), Silence(9.0), Drip(9.0),
+    BrokenJson(), BrokenJson("["*100_000), BrokenJson(""), CutBody(), Hangup(), Silence(), Drip(),
     Body({"choices": []}), Body({"error": {"message": "upstream"}}),
 )  # fmt: skip
 
@@ -180,17 +181,11 @@ def name_of(value: object) -> str:
     return str(value)[:60]
 
 
-def limits_for(step: Step, *, is_answered: bool = True) -> Limits:
-    if not isinstance(step, Silence | Drip):
-        return LIMITS
-    return QUICK if is_answered else SHORT
-
-
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
 async def test_transient_errors_are_retried(fault: Step, caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits()
     with LoopbackServer([fault, fault, Reply("Ja.")]) as server:
-        assert (await ask(server, waits, limits=limits_for(fault))).text == "Ja."
+        assert (await ask(server, waits)).text == "Ja."
     assert len(server.requests) == 3
     assert len(waits.seconds) == 2
     assert all("trying again in" in line for line in caplog.messages)
@@ -199,7 +194,7 @@ async def test_transient_errors_are_retried(fault: Step, caplog: pytest.LogCaptu
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
 async def test_errors_that_persist_end_after_the_last_retry(fault: Step) -> None:
     with LoopbackServer([fault]) as server, pytest.raises(ModelError) as caught:
-        await ask(server, Waits(), retries=2, limits=limits_for(fault, is_answered=False))
+        await ask(server, Waits(), retries=2)
     assert len(server.requests) == 3
     assert "127.0.0.1" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -279,11 +274,12 @@ async def test_no_retries_means_none() -> None:
 
 
 async def test_an_unreachable_server_is_reported() -> None:
-    with LoopbackServer([Reply("x")]) as server:
-        pass
     waits = Waits()
-    with pytest.raises(ConnectionFailedError, match="no connection: check --base-url"):
-        await ask(server, waits, retries=1)
+    with closed_port() as address:
+        client = HostedClient("m", address, retry=RetryPolicy(1, sleep=waits.sleep))
+        with pytest.raises(ConnectionFailedError, match="no connection: check --base-url"):
+            await client.complete(ASK, None, LIMITS)
+        await client.close()
     assert len(waits.seconds) == 1
 
 
@@ -454,15 +450,14 @@ async def test_no_call_asks_before_the_time_that_the_server_named_to_another() -
 
 
 async def test_after_five_calls_without_a_connection_the_error_is_one_that_ends_the_work() -> None:
-    with LoopbackServer([Reply("x")]) as server:
-        pass
-    client = HostedClient("m", server.base_url, retry=RetryPolicy(1, sleep=Waits().sleep))
     errors = []
-    for _ in range(6):
-        with pytest.raises(ModelError, match="no connection: check --base-url") as caught:
-            await client.complete(ASK, None, LIMITS)
-        errors.append(caught.value)
-    await client.close()
+    with closed_port() as address:
+        client = HostedClient("m", address, retry=RetryPolicy(1, sleep=Waits().sleep))
+        for _ in range(6):
+            with pytest.raises(ModelError, match="no connection: check --base-url") as caught:
+                await client.complete(ASK, None, LIMITS)
+            errors.append(caught.value)
+        await client.close()
     assert [error.is_transient for error in errors] == [True] * 4 + [False] * 2
     assert "5 calls in a row failed like this: run the same command again once it works" in str(errors[4])
 
@@ -486,17 +481,35 @@ async def test_no_try_begins_with_less_time_than_an_earlier_one_took() -> None:
     assert len(server.requests) == 1
 
 
-async def test_a_try_after_a_quick_fault_has_as_much_time_as_the_first() -> None:
+def count_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time for retries go by the loop's clock, which a test puts forward."""
+    loop = asyncio.get_running_loop()
+
+    def monotonic() -> float:
+        return loop.time()
+
+    clock = SimpleNamespace(time=time.time, monotonic=monotonic)
+    monkeypatch.setattr("synopsis_writer.models.retry.time", clock)
+
+
+async def test_a_try_after_a_quick_fault_has_as_much_time_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    count_in_the_loop(monkeypatch)
+    clock = Clock()
+
     class Slow(LoopbackServer):
         def answer(self, request: Request) -> Step:
             step = super().answer(request)
             if isinstance(step, Reply):
-                time.sleep(1.5)
+                clock.forward(1500)
             return step
 
-    with Slow([Fault(429, {"retry-after-ms": "1200"}), Reply("Ja.")]) as server:
-        client = HostedClient("m", server.base_url, retry=RetryPolicy(3, 1.8, first_wait=0.01))
-        assert (await client.complete(ASK, None, LIMITS)).text == "Ja."
+    async def sleep(seconds: float) -> None:
+        clock.forward(seconds)
+        await asyncio.sleep(0.01)
+
+    with Slow([Fault(429, {"retry-after": "1200"}), Reply("Ja.")]) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(3, 1800, sleep=sleep))
+        assert (await client.complete(ASK, None, Limits(timeout=9000))).text == "Ja."
         await client.close()
 
 
@@ -533,7 +546,7 @@ async def test_attempts_and_time_are_both_bounded(
     ("fault", "line"),
     [
         (Fault(429, {"retry-after": "7"}), "the server answered 429; trying again in 7.0 s"),
-        (Silence(9.0), "the server did not answer in time; trying again in "),
+        (Silence(), "the server did not answer in time; trying again in "),
         (Hangup(), "no connection to the server; trying again in "),
         (BrokenJson(), "the answer is broken JSON; trying again in "),
     ],
@@ -542,7 +555,7 @@ async def test_attempts_and_time_are_both_bounded(
 async def test_a_wait_is_logged_with_its_reason(fault: Step, line: str, caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits()
     with LoopbackServer([fault, Reply("Ja.")]) as server:
-        await ask(server, waits, limits=limits_for(fault))
+        await ask(server, waits)
     (record,) = caplog.records
     assert record.getMessage().startswith(line)
     assert vars(record)["reason"] == line.partition(";")[0]
@@ -636,7 +649,7 @@ async def test_the_key_is_in_no_message_and_no_traceback(fault: Step, caplog: py
     waits = Waits()
     with LoopbackServer([fault], key="another" if fault == Fault(401) else None) as server:
         try:
-            await ask(server, waits, retries=1, limits=limits_for(fault, is_answered=False))
+            await ask(server, waits, retries=1)
         except ModelError as error:
             reported = "".join(traceback.format_exception(error)) + caplog.text
         else:
@@ -853,10 +866,11 @@ async def test_retries_are_counted_over_all_that_a_server_refuses() -> None:
     assert len(server.requests) == 5
 
 
-async def test_the_time_of_a_call_bounds_each_request_in_it() -> None:
+async def test_the_time_of_a_call_bounds_each_request_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    count_in_the_loop(monkeypatch)
     reported = "raise timeout or retry_seconds"
     with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailedError, match=reported):
-        await asyncio.wait_for(ask(server, Waits(), budget=0.2, limits=Limits(timeout=3600)), 60)
+        await ask(server, Waits(), budget=3600, limits=Limits(timeout=1e9))
     assert len(server.requests) == 1
 
 

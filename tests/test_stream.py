@@ -2,6 +2,7 @@ import asyncio
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from synopsis_writer.models.responses import EventReader, StreamedAnswer
 from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Usage
+from tests.support.clock import Clock
 from tests.support.loopback import (
     Body,
     BrokenJson,
@@ -42,7 +44,6 @@ from tests.support.loopback import (
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
 SCHEMA = wire_schema(Synopsis)
 LIMITS = Limits(timeout=10)
-QUICK = Limits(timeout=0.15)
 TEXT = '{"title": "Der weiße Hund 🐶", "paragraphs": []}'
 DONE = "data: [DONE]\n\n"
 
@@ -57,6 +58,7 @@ class Ears:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.heard: Callable[[str], None] = self.texts.append
 
     async def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -65,11 +67,9 @@ class Ears:
 async def ask(
     server: LoopbackServer, ears: Ears, *, retries: int = 2, limits: Limits = LIMITS, stream: bool = True
 ) -> Answer:
+    server.on_silence = Clock().forward
     client = HostedClient(
-        "m",
-        server.base_url,
-        retry=RetryPolicy(retries, sleep=ears.sleep),
-        on_text=ears.texts.append if stream else None,
+        "m", server.base_url, retry=RetryPolicy(retries, sleep=ears.sleep), on_text=ears.heard if stream else None
     )
     try:
         return await client.complete(ASK, SCHEMA, limits)
@@ -123,7 +123,7 @@ async def test_a_streamed_answer_is_the_same_as_a_whole_one(reply: Reply) -> Non
         Events(b"data: \xe4\n\n".decode("latin-1")),
         Events(event({"error": {"message": "upstream", "code": 502}, "choices": [
             {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]})),
-        Fault(503), Fault(429), BrokenJson(), CutBody(), Hangup(), Silence(1.0), Drip(1.0),
+        Fault(503), Fault(429), BrokenJson(), CutBody(), Hangup(), Silence(), Drip(),
         Body({"error": {"message": "upstream"}}),
     ],
     ids=name_of,
@@ -132,9 +132,8 @@ async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(
     fault: Step, caplog: pytest.LogCaptureFixture
 ) -> None:
     ears = Ears()
-    limits = QUICK if isinstance(fault, Silence | Drip) else LIMITS
     with LoopbackServer([fault, fault, Reply(TEXT)]) as server:
-        answer = await ask(server, ears, limits=limits)
+        answer = await ask(server, ears)
     assert (answer.text, answer.usage) == (TEXT, Usage(100, 50))
     assert ears.texts[-1] == TEXT
     assert len(server.chats) == 3
@@ -182,9 +181,9 @@ async def test_a_permanent_stream_error_is_reported_at_once(
 
 
 async def test_a_stream_that_flows_is_not_cut_by_the_total_time() -> None:
-    reply = Reply(TEXT, pause=0.4)
-    thoughts = Reply("", message={"reasoning_content": "Hm.", "content": TEXT}, pause=0.4)
-    limits = Limits(timeout=1.5)
+    reply = Reply(TEXT, pause=0.5)
+    thoughts = Reply("", message={"reasoning_content": "Hm.", "content": TEXT}, pause=0.9)
+    limits = Limits(timeout=4)
     with LoopbackServer([reply, thoughts]) as server:
         answers = await asyncio.gather(*(ask(server, Ears(), limits=limits) for _ in range(2)))
     assert [(answer.text, answer.finish) for answer in answers] == [(TEXT, "stop")] * 2
@@ -193,8 +192,15 @@ async def test_a_stream_that_flows_is_not_cut_by_the_total_time() -> None:
 
 @pytest.mark.parametrize("filler", ["", ": still here\n\n", "\n", piece("")], ids=name_of)
 async def test_a_stream_that_stalls_is_cut_after_the_silence_and_asked_for_again(filler: str) -> None:
+    ears, clock = Ears(), Clock()
+
+    def grown(text: str) -> None:
+        if text == TEXT[: len(TEXT) // 2]:  # all that comes, and it is read
+            clock.forward()
+
+    ears.heard = grown
     with LoopbackServer([StalledStream(TEXT, filler=filler), Reply(TEXT)]) as server:
-        answer = await asyncio.wait_for(ask(server, Ears(), limits=Limits(timeout=0.5)), 30)
+        answer = await ask(server, ears)
     assert answer.text == TEXT
     assert len(server.chats) == 2
 
@@ -325,7 +331,7 @@ class OpenStream:
         return f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}/v1"
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.wait_for(self.client_has_gone.wait(), 10)
+        await asyncio.wait_for(self.client_has_gone.wait(), 120)
         self.server.close()
         await self.server.wait_closed()
 

@@ -3,9 +3,11 @@
 import http.server
 import json
 import math
+import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -274,9 +276,10 @@ class Request:
 
 
 class Script(Protocol):
-    """What knows the step for a request; `stopping` ends the steps that wait."""
+    """What knows the step for a request; `stopping` ends the steps that wait, `on_silence` is told of them."""
 
     stopping: threading.Event
+    on_silence: Callable[[], object]
 
     def answer(self, request: Request) -> Step:
         """Record a request, and return what it gets."""
@@ -321,6 +324,7 @@ class Player(http.server.BaseHTTPRequestHandler):
             case Events():
                 self._send_events([step.text], promise=1000 if step.is_cut else 0)
             case Silence() | StalledStream():
+                self._loopback.on_silence()
                 self._loopback.stopping.wait(step.seconds)
             case Drip():
                 self._drip(step.seconds)
@@ -404,6 +408,7 @@ class Player(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", _JSON)
         self.end_headers()
+        self._loopback.on_silence()
         while time.monotonic() < end and not self._loopback.stopping.wait(_DRIP):
             self.wfile.write(b" ")
 
@@ -424,6 +429,7 @@ class LoopbackServer:
 
     Attributes:
         requests: all requests, in order.
+        on_silence: called when Silence or Drip begins, such as a clock's `forward`.
     """
 
     def __init__(
@@ -447,6 +453,7 @@ class LoopbackServer:
         self._allowed = math.inf
         self._more_allowed = threading.Condition()
         self.requests: list[Request] = []
+        self.on_silence: Callable[[], object] = lambda: None
         self.stopping = threading.Event()
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Player, self))
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -494,7 +501,10 @@ class LoopbackServer:
             self._http.serve_forever(_POLL)
             if self._outage:
                 self._http.server_close()
-                self.stopping.wait(self._outage)
+                with socket.socket() as port:  # which nobody else gets meanwhile
+                    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    port.bind(self._http.server_address[:2])
+                    self.stopping.wait(self._outage)
                 self._outage = 0.0
                 with self._lock:
                     if not self.stopping.is_set():
@@ -561,3 +571,11 @@ class LoopbackServer:
             self._outage = step.seconds
             self._http.shutdown()
         return step
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """Have a port on which nobody listens, and nobody else can, during the block; the address ends in /v1."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{port.getsockname()[1]}/v1"
