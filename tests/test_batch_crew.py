@@ -17,9 +17,11 @@ from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.result import RowResult
+from tests.support.clock import Clock
 from tests.support.terminal import GOOD
 
 QUICK = Timeouts(cpu=0.05, restart=0.01, look=0.01, head=0.1)
+PATIENT = Timeouts(cpu=600, restart=0.01, look=0.01, head=600)
 DEATH = "The actor died. It was restarted nowhere. See the logs."
 
 
@@ -55,6 +57,7 @@ class Cluster:
     makes: Callable[[], Awaitable[Any]] = is_made
     made: int = 0
     has_head: bool = True
+    looks: int = 0  # how often it was asked for its head
     messages: list[str] = field(default_factory=list)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     exceptions: Any = ray.exceptions
@@ -94,15 +97,18 @@ class Cluster:
         self.heard.set()
 
     def reach(self) -> None:
+        self.looks += 1
         if not self.has_head:
             raise ConnectionError("connection refused")
 
 
-def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[RowResult]:
+def made_by(
+    cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1, timeouts: Timeouts = QUICK
+) -> list[RowResult]:
     async def work() -> list[RowResult]:
         choice = ResolvedModel("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
         job = Job(choice, {}, {}, budget or Budget(), None, None, {})
-        pool = WorkerPool(cluster, job, size, 4, cluster.reach, QUICK)
+        pool = WorkerPool(cluster, job, size, 4, cluster.reach, timeouts)
         async with pool.running():
             return [await pool.make(BatchRow("row-1", 1, GOOD.brief), None) for _ in range(rows)]
 
@@ -171,14 +177,17 @@ def test_a_head_that_is_briefly_unreachable_ends_nothing() -> None:
     cluster = Cluster([at_once])
 
     async def loses_its_head() -> RowResult:
-        cluster.has_head = False
-        await asyncio.sleep(3 * QUICK.look)
-        cluster.has_head = True
-        await asyncio.sleep(2 * QUICK.head)
+        clock = Clock()
+        for has_head in (False, True, False, True):
+            cluster.has_head = has_head
+            seen = cluster.looks + 2  # the first of them may have begun before
+            while cluster.looks < seen:  # noqa: ASYNC110 - another thread counts
+                await asyncio.sleep(QUICK.look)
+            clock.forward(0 if has_head else 0.6 * PATIENT.head)
         return await is_made()
 
     cluster.makes = loses_its_head
-    assert [done.outcome for done in made_by(cluster, 1)] == ["accepted"]
+    assert [done.outcome for done in made_by(cluster, 1, timeouts=PATIENT)] == ["accepted"]
 
 
 @pytest.mark.parametrize("budget", [Budget(tokens=90_000), Budget(Decimal(1))])

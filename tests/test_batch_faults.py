@@ -474,7 +474,7 @@ def test_output_that_nobody_reads_ends_no_work(begun: Path, corpus: Corpus, redi
         cwd=begun,
         env={**os.environ, "OPENAI_BASE_URL": corpus.base_url},
         capture_output=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert b"Traceback" not in done.stdout + done.stderr

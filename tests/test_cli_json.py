@@ -4,14 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.forked import Forked
+from tests.support.forked import ENDING, Forked, read_until, wait_for
 from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal
 
@@ -77,7 +76,7 @@ def test_a_broken_setting_prints_the_object(terminal: Terminal) -> None:
         ([Fault(503)], 3, "503"),
         ([Html()], 3, "/v1"),
         ([Hangup()], 3, "no connection"),
-        ([Silence(3)], 3, "did not answer in time"),
+        ([Silence()], 3, "did not answer in time"),
         ([Reply(CLOSED)], 1, "refused by the gate: hook"),
         ([Reply("Gern!")], 1, "refused by the gate: structure"),
         ([Reply(CLOSED), Fault(401)], 3, "set OPENAI_API_KEY"),
@@ -91,9 +90,10 @@ def test_a_failing_model_prints_the_object(
 ) -> None:
     (tmp_path / "b.csv").write_text(BRIEFS, "utf-8")
     arguments = ["write", *ORDER] if command == "write" else ["batch", "run", "b.csv", "--out", "o"]
+    timeout = "0.5" if Silence() in steps else "60"
     with LoopbackServer(steps) as server:
         run = terminal(
-            *arguments, "--json", "--max-retries", "0", "--attempts", "2", server=server, SYNOPSIS_TIMEOUT="0.5"
+            *arguments, "--json", "--max-retries", "0", "--attempts", "2", server=server, SYNOPSIS_TIMEOUT=timeout
         )
     data = only_object(run.out)
     assert data["exit_code"] == run.code
@@ -147,11 +147,10 @@ def test_ctrl_c_prints_the_object(tmp_path: Path, command: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        while not server.chats and process.poll() is None:
-            time.sleep(0.01)
+        wait_for(lambda: server.chats, process)
         process.send_signal(signal.SIGINT)
         if command == "batch":
-            time.sleep(0.5)
+            read_until(process, ENDING)
             process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -167,7 +166,8 @@ def test_a_signal_prints_the_object_with_the_code_of_the_process(
 ) -> None:
     (tmp_path / "b.csv").write_text(BRIEFS, "utf-8")
     arguments = ["write", *ORDER] if command == "write" else ["batch", "run", "b.csv", "--out", "o"]
-    with LoopbackServer([Silence(600 if command == "write" else 1)]) as server:
+    with LoopbackServer([Hangup()]) as server:
+        server.allow(0)
         process = Forked[bytes](
             [COMMAND, *arguments, "--json", "--max-retries", "0"],
             cwd=tmp_path,
@@ -175,9 +175,11 @@ def test_a_signal_prints_the_object_with_the_code_of_the_process(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        while not server.chats and process.poll() is None:
-            time.sleep(0.01)
+        wait_for(lambda: server.chats, process)
         process.send_signal(kind)
+        if command == "batch":
+            read_until(process, ENDING)
+            server.allow()
         out, _ = process.communicate(timeout=120)
     data = only_object(out.decode())
     assert process.returncode == data["exit_code"] == 128 + kind
@@ -187,7 +189,8 @@ def test_a_signal_prints_the_object_with_the_code_of_the_process(
 def test_an_outage_and_a_signal_have_the_signals_code_in_the_object_too(tmp_path: Path) -> None:
     rows = (f"Rote Rosen;{GOOD.brief.theme} {n};portrait\n" for n in range(9))
     (tmp_path / "b.csv").write_text("show;theme;form\n" + "".join(rows), "utf-8")
-    with LoopbackServer([Silence(0.3)]) as server:
+    with LoopbackServer([Hangup()]) as server:
+        server.allow(0)
         process = Forked[bytes](
             [COMMAND, "batch", "run", "b.csv", "--out", "o", "--json", "--max-retries", "1"],
             cwd=tmp_path,
@@ -195,9 +198,10 @@ def test_an_outage_and_a_signal_have_the_signals_code_in_the_object_too(tmp_path
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        while not server.chats and process.poll() is None:
-            time.sleep(0.01)
+        wait_for(lambda: server.chats, process)
         process.send_signal(signal.SIGTERM)
+        read_until(process, ENDING)
+        server.allow()
         out, _ = process.communicate(timeout=120)
     assert process.returncode == only_object(out.decode())["exit_code"] == 143
 

@@ -480,7 +480,7 @@ def test_removing_all_asks_on_a_terminal(terminal: Terminal, typed: str, left: i
     master, slave = os.openpty()
     with Forked[str]([COMMAND, "log", "rm", "--all"], stdin=slave, stderr=subprocess.PIPE, encoding="utf-8") as process:
         os.write(master, f"{typed}\n".encode())
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     os.close(master)
     os.close(slave)
     assert err.startswith("delete 1 run with all prompts and answers? [y/N] ")

@@ -171,7 +171,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk(
                 texts.extend(choice["text"] for choice in chunk.get("choices", ()))
                 if len(stopped) == chunks:
                     reached.set()
-                    may_go_on.wait(60)
+                    may_go_on.wait(120)
                 stopped.append(on_chunk(chunk))
                 return stopped[-1]
 
@@ -180,7 +180,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk(
     reached = threading.Event()
     monkeypatch.setattr(engine, "_server", Watched())
     call = asyncio.create_task(engine.complete(prompt, max_tokens=120))
-    assert await asyncio.to_thread(reached.wait, 60)
+    assert await asyncio.to_thread(reached.wait, 120)
     assert bool("".join(texts)) is (chunks > 1)
     call.cancel()
     await asyncio.wait({call}, timeout=0.1)
@@ -231,13 +231,29 @@ async def test_a_guided_draft(engine: Engine) -> None:
 
 @needs_model
 @pytest.mark.embedded
-async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(packaged_model: Path) -> None:
+async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(
+    packaged_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine(packaged_model, context=512)
     with pytest.raises(EngineError, match="no chat template"):
         EmbeddedClient(engine)
+    server, begun, is_closed = engine._server, threading.Event(), threading.Event()
+
+    class Watched:
+        def handle_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None:
+            def take(chunk: Chunk) -> bool:
+                begun.set()
+                is_closed.wait(120)
+                return on_chunk(chunk)
+
+            server.handle_completions(request, take)
+
+    monkeypatch.setattr(engine, "_server", Watched())
     call = asyncio.create_task(engine.complete("Es war einmal", max_tokens=400))
-    await asyncio.sleep(0.3)
+    assert await asyncio.to_thread(begun.wait, 120)
+    monkeypatch.setattr(engine, "_server", server)
     engine.close()
+    is_closed.set()
     with pytest.raises(EngineError, match="was closed while it answered"):
         await call
     with pytest.raises(EngineError, match="the engine is closed"):

@@ -270,7 +270,7 @@ def test_a_servers_gguf_model_is_asked_by_the_command(terminal: Terminal) -> Non
 
 def test_a_closed_stdin_is_one_line() -> None:
     done = subprocess.run(
-        ["sh", "-c", f"{COMMAND} check - <&-"], capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-c", f"{COMMAND} check - <&-"], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "synopsis: -: stdin is closed: pipe a text into the command, or name a file\n"

@@ -301,7 +301,7 @@ def viewer(logs: Path, home: Path) -> Iterator[str]:
 
 
 def fetch(address: str) -> str:
-    with urlopen(address, timeout=30) as answer:
+    with urlopen(address, timeout=120) as answer:
         text: str = answer.read().decode("utf-8")
     return text
 

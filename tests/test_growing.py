@@ -177,7 +177,7 @@ class Terminal:
 
     def read_until(self, message: str | None) -> None:
         """Read on until `message` was seen; None: until all processes have closed the terminal."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while message is None or message not in self.seen:
             assert time.monotonic() < end, self.seen
             if select.select([self.master], [], [], 1)[0]:
@@ -225,7 +225,7 @@ def test_ctrl_c_gives_the_terminal_back(width: int, tmp_path: Path) -> None:
 def test_after_the_answer_stdout_has_the_text_and_the_terminal_only_the_status() -> None:
     terminal = Terminal(80)
     with LoopbackServer([Reply(ANSWER)]) as server, program(terminal, server.base_url, "show") as running:
-        out, _ = running.communicate(timeout=60)
+        out, _ = running.communicate(timeout=120)
         terminal.read_until(None)
     assert json.loads(out) == json.loads(ANSWER)
     assert terminal.seen.rstrip().endswith("done")
@@ -237,7 +237,7 @@ def test_with_quiet_or_on_a_dumb_terminal_nothing_grows(how: str) -> None:
     terminal = Terminal(80)
     more = {"TERM": "dumb"} if how == "dumb" else {}
     with LoopbackServer([Reply(ANSWER)]) as server, program(terminal, server.base_url, how, **more) as running:
-        out, _ = running.communicate(timeout=60)
+        out, _ = running.communicate(timeout=120)
         terminal.read_until(None)
     assert json.loads(out) == json.loads(ANSWER)
     assert terminal.seen == ""

@@ -418,7 +418,7 @@ def test_a_signal_leaves_nothing_behind(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    place.hub.pause = 0.02
+    place.hub.held_at = 32_768
     with run_program(place, home) as process:
         folder = place.cache / "models" / "haus--klein-GGUF"
         while not any(path.stat().st_size > 8192 for path in folder.rglob("*.tmp/file")):
@@ -431,7 +431,7 @@ def test_a_signal_leaves_nothing_behind(
     assert err.splitlines()[-1] == f"synopsis: {word}: run the same command again"
     assert list(home.iterdir()) == []
     assert place.files() == []
-    place.hub.pause = 0
+    place.hub.held_at = 0
 
     assert place.pull().read_bytes() == weights
 

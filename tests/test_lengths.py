@@ -262,7 +262,7 @@ def test_texts_that_are_neither_saved_nor_printed_are_on_stderr(terminal: Termin
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
             )
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=120)
         assert process.returncode == 2
         assert EPG in err or not json_flag
         assert "Elf Ohrmarken hängen" in err

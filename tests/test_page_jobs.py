@@ -380,7 +380,7 @@ def test_a_signal_ends_the_server_quietly(tmp_path: Path, ending: int, code: int
         with Browser(address) as browser:
             browser.get("/api/state")
             process.send_signal(ending)
-            _, rest = process.communicate(timeout=30)
+            _, rest = process.communicate(timeout=120)
         assert (process.returncode, rest) == (code, b"")
 
 
@@ -392,7 +392,7 @@ def test_a_signal_ends_a_job_whose_events_are_streamed(tmp_path: Path) -> None:
             with browser.client.stream("GET", f"/api/jobs/{job}/events") as stream:
                 next(stream.iter_lines())
                 process.send_signal(signal.SIGINT)
-                _, rest = process.communicate(timeout=30)
+                _, rest = process.communicate(timeout=120)
     assert (process.returncode, b"Traceback" in rest, b"mistake" in rest) == (130, False, False), rest
 
 

@@ -51,7 +51,7 @@ def test_cancel_releases_a_shard_that_never_became_a_batch(house: House, faults:
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-SETTLING = replace(QUICK, settle_seconds=2.0, answer_seconds=0.3)
+SETTLING = replace(QUICK, settle_seconds=3.0, answer_seconds=2.0)
 
 
 def test_cancel_waits_until_the_list_is_certain_before_it_releases_a_shard(house: House) -> None:

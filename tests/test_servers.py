@@ -134,7 +134,7 @@ def _read(process: subprocess.Popen[bytes], master: int) -> str:
         except OSError:
             break
     os.close(master)
-    return process.communicate(timeout=60)[0].decode()
+    return process.communicate(timeout=120)[0].decode()
 
 
 @pytest.mark.parametrize("name", [*SERVERS, "bad json"])

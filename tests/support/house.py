@@ -21,7 +21,7 @@ from tests.support.loopback import Reply
 from tests.support.provider import BatchServer
 from tests.support.terminal import ANSWER, GOOD
 
-QUICK = ProviderLimits(settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=5.0)
+QUICK = ProviderLimits(settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=60.0)
 
 
 KEY: dict[str, Any] = {"OPENAI_API_KEY": "sk-secret"}

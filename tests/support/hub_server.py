@@ -39,6 +39,7 @@ class Hub:
     knows_ranges: bool = True
     omit: frozenset[str] = frozenset()  # header names to leave out
     pause: float = 0.0  # seconds between two kilobytes
+    held_at: int = 0  # bytes after which answers come no further
     seen: list[Seen] = field(default_factory=list)
     port: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -151,5 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(start, min(end, len(data)), 1024):
             self.wfile.write(data[at : min(at + 1024, end)])
             if hub.pause and hub.stopping.wait(hub.pause):
+                return
+            if hub.held_at and at >= hub.held_at and hub.stopping.wait():
                 return
         self.close_connection = True

@@ -21,7 +21,7 @@ class Browser:
 
     def __init__(self, address: str) -> None:
         self.origin = address.partition("/?")[0]
-        self.client = httpx2.Client(base_url=self.origin, follow_redirects=True, trust_env=False, timeout=60)
+        self.client = httpx2.Client(base_url=self.origin, follow_redirects=True, trust_env=False, timeout=120)
         page = self.client.get(address).text
         found = re.search(r'name="synopsis-token" content="([^"]+)"', page)
         assert found is not None, page

@@ -95,7 +95,7 @@ class Tally:
         reported: reasons, by the number of a brief that was not saved.
         postponed: how often a brief was put off, as its server could not be asked for now.
         calls: requests the server got.
-        faults: those of them that got no good answer.
+        faults: those of them that got no good answer, or too late a one.
         logged: outcomes in the run log.
         messages: all lines that were logged.
     """
@@ -187,6 +187,8 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     log.close()
     saved = Counter(int(path.parent.name) for path in (folder / "out").rglob("*.md"))
     faults = sum(step not in GOOD_ANSWERS.values() for step in steps[:calls])
+    silent = sum(isinstance(step, Silence | Drip | StalledStream) for step in steps[:calls])
+    faults += max(0, sum(line.startswith("the server did not answer in time") for line in messages) - silent)
     return Tally(saved, reported, postponed, calls, faults, logged, messages)
 
 
