@@ -147,18 +147,26 @@ def test_numbers_of_very_many_digits_lose_no_answer(house: House, digits: int) -
         assert told(house.fetch(server)) == (1, 0, 0, 0)
 
 
-def test_a_file_of_results_is_read_no_further_than_it_was_offered(house: House) -> None:
-    house.briefs(1)
+@pytest.mark.parametrize(
+    ("more", "saved"), [(b"\n" * 1_000_000, 3), (b'\n{"custom_id": 1}' * 60_000, 3), (b"x" * 1_000_000, 2)]
+)
+def test_a_file_of_results_is_read_no_further_than_it_was_offered_and_what_lies_within_is_saved(
+    house: House, more: bytes, saved: int
+) -> None:
+    house.briefs(3)
     with BatchServer(good) as server:
         house.submit(server)
-        server.end(server.batches[0], "completed")
-        server.files["batch_1_output"] += b"\n" * 1_000_000
-        offered = server.file_sizes["batch_1_output"] = 1_000
-        with pytest.raises(ConnectionFailedError, match="larger than") as error:
-            house.fetch(server)
-        assert "file of results" in str(error.value)
+        batch = server.batches[0]
+        server.end(batch, "completed")
+        lines = [line.encode().strip() + b"\n" for line in batch.output]
+        server.files["batch_1_output"] = b"".join(lines[:2]) + lines[2].strip() + more
+        server.file_sizes["batch_1_output"] = len(b"".join(lines))
+        assert told(house.fetch(server)) == (saved, 0, 0, 3 - saved)
+        assert any("the results are more than" in line for line in house.messages)
+        assert saved == 3 or "counts 3 answers and gave 2: fetch again, or let the others go" in house.messages[-1]
         assert list((house.out / "provider").iterdir()) == []
-        assert offered == 1_000
+        server.files["batch_1_output"] = b"".join(lines)
+        assert told(house.fetch(server)) == (3, 0, 0, 0)
 
 
 def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:

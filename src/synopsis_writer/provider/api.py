@@ -245,20 +245,23 @@ class BatchServer:
         return self.sdk.batches.with_raw_response
 
     async def download(self, file: str, path: Path, missing: str, requests: int) -> None:
-        """Download the results of some requests, whole or not at all, and not much more than is offered."""
+        """Download the results of some requests, whole; of more than is offered the lines that lie within it."""
         import httpx2
 
         async def ask() -> None:
             info = _parse(_File, (await self.sdk.files.with_raw_response.retrieve(file)).content)
-            size, most = 0, min((info.bytes or MOST_BYTES) * _SLACK, requests * _LONGEST_RESULT)
+            most = min((info.bytes or MOST_BYTES) * _SLACK, requests * _LONGEST_RESULT)
+            size = whole = 0  # bytes, of all and of whole lines
             with replacing(path, private=True) as target:
                 try:
                     async with self.sdk.files.with_streaming_response.content(file) as response:
                         async for piece in response.iter_bytes():
+                            whole = size + piece.rindex(b"\n") + 1 if b"\n" in piece else whole
                             size += target.write(piece)
                             if size > most:
-                                problem = f"the file of results is larger than {most:,.0f} bytes"
-                                raise InvalidResponseError(problem, fix=_FORGET)
+                                target.truncate(whole)
+                                _log.warning("the results are more than %s bytes: the rest is left", f"{most:,.0f}")
+                                return
                 except httpx2.HTTPError:
                     raise InvalidResponseError("the file broke off", is_transient=True) from None
                 if info.bytes is not None and size != info.bytes:
@@ -307,7 +310,6 @@ _UNDONE = re.compile("batch_(?:expired|cancelled)")  # OpenAI's words: it ended 
 _LONGEST_REASON = 200  # characters of a server's message
 LONGEST_LINE = 2 * MOST_ANSWER  # bytes: an answer has some thousand
 _LONGEST_RESULT = LONGEST_LINE + 100_000
-_FORGET = "fetch again, or give its answers up with synopsis batch cancel --forget SHARD"
 _SLACK = 1.01  # of what a file is said to have
 _MOST_PAGES = 1_000  # of 100 batches
 MOST_BYTES = 4_000_000_000  # of a file of results
