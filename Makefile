@@ -8,6 +8,8 @@ LITELLM := .venv-litellm
 AUDIT := .venv-audit
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# What the tests of a file share is made once, by the worker that takes them all.
+PARALLEL := --numprocesses logical --dist loadfile --no-loadscope-reorder
 TESTED := evals,formats,keyring,local,page,parquet,ray
 
 # Taken as they are typed: a dollar sign in a theme is a dollar sign.
@@ -48,14 +50,17 @@ $(VENV)/.dev: $(VENV)/.local
 write: $(VENV)/.local
 	@$(BIN)/synopsis write --show "$$SYNOPSIS_MAKE_SHOW" --theme "$$SYNOPSIS_MAKE_THEME" $(ARGS)
 
+# Four workers and all commands that tests start would compile the program anew where nothing may be cached.
+test coverage test-all: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest --numprocesses logical --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 # Without the tests of a full disk: there coverage cannot write what it counted.
 coverage: $(VENV)/.dev
 	@mkdir -p build/coverage
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest --numprocesses logical --dist loadgroup \
+	@$(BIN)/python -m coverage run -m pytest $(PARALLEL) \
 		-k 'not full_disk and not disk_that_is_full' $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
@@ -73,7 +78,7 @@ $(LITELLM)/.proxy:
 	@touch $@
 
 test-all: $(VENV)/.all $(LITELLM)/.proxy
-	@$(BIN)/python -m pytest -m '' --numprocesses logical --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m '' $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check

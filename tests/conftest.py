@@ -1,12 +1,15 @@
 """What applies to every test: no network but loopback, no user's settings, no user's folders."""
 
+import atexit
+import gc
 import itertools
 import logging
 import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +34,15 @@ _connect_ex = socket.socket.connect_ex
 _getaddrinfo = socket.getaddrinfo
 
 
-ONE_WORKER = ("browser", "embedded")  # Chromium and the model start slowly: one worker has them for all tests
+ROOT = Path(__file__).parent
 LONGEST_NAME = 300  # characters of a text that a test is called by
+# Files that take longest: they begin first, so that all workers end together. Neighbours run at the same time: those
+# that wait stand beside those that compute, and those that load the packaged model apart.
+LONG = """
+    browser/test_page test_batch_ray test_answers test_page_browser test_golden test_embedded test_batch_faults
+    test_hostile_formats test_house_learn test_german test_engine test_selection test_storm test_gate_corpus test_cli
+    test_page_jobs test_cli_eval test_client test_provider_fetch test_keys interop/test_llama
+""".split()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -42,16 +52,35 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure() -> None:
     """Let Ctrl-C end what tests start, also where a script's background passes on that it is ignored."""
+    atexit.register(gc.freeze)  # else Python would go through all objects twice more at its end
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+if sys.platform != "win32":
+    import fcntl
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        collector: pytest.Collector,
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Have the first worker compile a file for all: with its assertions it takes longer than all else here."""
+        if not isinstance(collector, pytest.Module):
+            return (yield)
+        with collector.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for name in ONE_WORKER:
-            if item.get_closest_marker(name) is not None:
-                item.add_marker(pytest.mark.xdist_group(name))
+    """Put the long files first; workers take the files in this order."""
+    ranks = {ROOT / f"{name}.py": rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # pytest goes through all objects five times at its end
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

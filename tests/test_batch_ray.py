@@ -33,8 +33,6 @@ from tests.support.forked import ENDING, read_until, wait_for
 from tests.support.loopback import LoopbackServer, Reply, Request, Silence, Step
 from tests.support.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 STARTED = b"Ray runtime started"
 
 

@@ -18,16 +18,11 @@ from tests.golden.material import PROMPTS, load
 ERRORS = ("err", "said")  # for reading only; messages may be reworded
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("languages")
-
-
 @pytest.fixture
-def house(tmp_path: Path, shared: Path) -> House:
+def house(tmp_path: Path, _languages: Path) -> House:
     folder = tmp_path / "house"
     folder.mkdir()
-    return House(folder, shared)
+    return House(folder, _languages)
 
 
 def without_errors(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

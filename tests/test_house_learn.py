@@ -33,9 +33,6 @@ from tests.houses.damage import damaged
 from tests.support.loopback import Fault, LoopbackServer, Reply
 from tests.support.terminal import Terminal
 
-# One worker learns each house once.
-pytestmark = pytest.mark.xdist_group("house_learn")
-
 EPG = [text.text for text in load("epg").learn]
 PRESS = [text.text for text in load("presse").learn]
 

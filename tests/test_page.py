@@ -17,8 +17,6 @@ from synopsis_writer.settings import load_settings
 from tests.support.page import Browser, served
 from tests.support.terminal import PATH
 
-pytestmark = pytest.mark.xdist_group("page")  # one server for all
-
 FILE = "rote-rosen/der-weisse-hund.md"
 
 

@@ -26,7 +26,6 @@ BACKEND = {
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("litellm"),
     pytest.mark.skipif(not PROXY.exists(), reason=f"no LiteLLM at {PROXY}: make test-all installs it"),
 ]
 
