@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from synopsis_writer.brief import Brief, Note, Words, make_brief
 from synopsis_writer.characters import clean_name
@@ -53,10 +53,8 @@ _LIMIT, _UNREAD = say("limit review"), "unread"
 _Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(lambda n: tuple(sorted({*n})))]
 
 
-class Wish(BaseModel):
+class Wish(BaseModel, frozen=True, extra="forbid"):
     """What a person wants of a text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     note: Note | None = None  # the wish in words, at most 2,000 characters; None: the brief has changed
     paragraphs: _Numbers = ()  # to rewrite; empty: all

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, RootModel
+from pydantic import BeforeValidator, RootModel
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.store import BatchStore, reported
@@ -228,8 +228,8 @@ _Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(valu
 _List = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 
 
-class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], _List]]]):
-    model_config = ConfigDict(frozen=True)
+class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], _List]]], frozen=True):
+    """The beats of each row, by its id."""
 
 
 class Arc:

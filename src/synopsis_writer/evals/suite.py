@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from synopsis_writer.brief import Brief
@@ -38,10 +38,8 @@ def _text(text: str) -> str:
 _Texts = tuple[Annotated[str, AfterValidator(_text)], ...]
 
 
-class Threshold(BaseModel):
+class Threshold(BaseModel, frozen=True, extra="forbid"):
     """The least or the most that a metric's mean may be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min: float | None = None
     max: float | None = None
@@ -64,10 +62,8 @@ class Threshold(BaseModel):
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
 
-class Suite(BaseModel):
+class Suite(BaseModel, frozen=True, extra="forbid"):
     """The content of `suite.yaml`; a run is compared with its baseline by the metrics in `watched`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: Path = Path("cases")
     groups: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}

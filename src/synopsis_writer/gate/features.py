@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import count_of
@@ -161,10 +161,8 @@ def _list(heading: str) -> frozenset[str]:
     return frozenset(word for line in word_lists("features")[heading] for word in line.split())
 
 
-class Avoid(BaseModel):
+class Avoid(BaseModel, frozen=True):
     """What the last texts of a house had, and the next one is not to have again."""
-
-    model_config = ConfigDict(frozen=True)
 
     openings: Mapping[str, str] = {}  # the kinds of first sentences, each with the beginning of one
     endings: Mapping[str, str] = {}

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import comb
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import Document
@@ -137,10 +137,8 @@ def _known(check: str) -> str:
     return check
 
 
-class Waiver(BaseModel):
+class Waiver(BaseModel, frozen=True, extra="forbid"):
     """What a person lets pass: a check's findings that mark only `words`, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: Annotated[str, AfterValidator(_known)]
     words: Annotated[

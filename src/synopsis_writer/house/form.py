@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, model_validator
 
 from synopsis_writer.brief import LEAST_WORDS, FormName
 
@@ -85,13 +85,10 @@ FEWEST_BEATS = 3  # of an outline
 LETTERS_A_WORD = 6.3  # characters with blanks for each word, in the 28 examples
 _WORDS_A_STRAND = 60  # a text needs them for each storyline that it tells
 PRETERITE: Mapping[str, tuple[float, float]] = {"present": (0, 0.3), "preterite": (0.5, 1), "either": (0, 1)}
-_STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
-class Aim(BaseModel):
+class Aim(BaseModel, frozen=True, extra="forbid"):
     """What the prompt asks for within the limits; counts where a limit is a share."""
-
-    model_config = _STRICT
 
     words: Range | None = None
     characters: Range | None = None
@@ -103,14 +100,12 @@ class Aim(BaseModel):
     beats: Annotated[Range, _limited(FEWEST_BEATS)] | None = None  # sentences of an outline
 
 
-class Form(BaseModel):
+class Form(BaseModel, frozen=True, extra="forbid"):
     """A kind of text of a house.
 
     A range is least and most, both allowed; a share is from 0 to 1. Of `words`, `characters` and `bytes` one
     is given; characters are NFC code points with blanks, the title aside, a line end counting as one blank.
     """
-
-    model_config = _STRICT
 
     name: FormName
     purpose: str = ""  # what it is for, in German sentences for the prompt

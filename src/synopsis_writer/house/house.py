@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
@@ -21,10 +21,8 @@ QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']
 _BUILT_IN = (folder("examples") / HOUSE_FILE).resolve()
 
 
-class House(BaseModel):
+class House(BaseModel, frozen=True, extra="forbid"):
     """How one newsroom writes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1)]
     language: Literal["de"] = "de"

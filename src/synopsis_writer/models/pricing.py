@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from synopsis_writer.document import read_toml
 from synopsis_writer.errors import SettingsError, explain
@@ -25,10 +25,8 @@ _DEAR = frozenset({"priority", "fast"})  # service tiers
 _Price = Annotated[Decimal, Field(ge=0)]
 
 
-class Rate(BaseModel):
+class Rate(BaseModel, frozen=True, extra="forbid"):
     """Prices of a million tokens of one model; without `cached` or `written` these are as `input`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: _Price
     cached: _Price | None = None
@@ -59,10 +57,8 @@ def _prompt_parts(usage: Usage) -> tuple[int, int]:
     return cached, min(usage.written_tokens, usage.prompt_tokens - cached)
 
 
-class PriceTable(BaseModel):
+class PriceTable(BaseModel, frozen=True, extra="forbid"):
     """The user's own prices."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _DOLLAR  # of prices, costs and budget
     usd: Annotated[Decimal, Field(gt=0)] | None = None  # units of it for a dollar, to convert list prices
