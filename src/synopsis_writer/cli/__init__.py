@@ -117,6 +117,3 @@ def lazily() -> Iterator[None]:
         yield
     finally:
         vars(builtins)["__import__"] = at_once
-
-
-__all__ = ["end_quietly", "interruption", "is_signalled", "lazily", "main", "run"]

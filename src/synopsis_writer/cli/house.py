@@ -107,12 +107,9 @@ def _with_themes(texts: "Sequence[own_texts.OwnText]", settings: "config.Setting
     if left := len(missing) - len(themes):
         hint = "" if settings else "; --ask asks the model for them"
         status(f"{left} text{'s have' if left != 1 else ' has'} no theme: the first sentence is it{hint}")
-    known = []
-    for own in texts:
-        theme = own.theme or themes.get(own.id, "")
-        first = reading.first_sentence(own.text.raw)
-        known.append(replace(own, theme=theme) if theme else replace(own, theme=first, has_theme=False))
-    return known
+    texts = [replace(own, theme=own.theme or themes.get(own.id, "")) for own in texts]
+    first = reading.first_sentence
+    return [own if own.theme else replace(own, theme=first(own.text.raw), has_theme=False) for own in texts]
 
 
 @app.command("check")

@@ -85,8 +85,7 @@ def theme(subject: Subject) -> Finding | None:
     closeness = closeness_of(subject)
     if closeness is not None and closeness >= CLOSENESS:
         least = min(least, share)  # words and meanings together say enough
-    is_strange = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
-    is_strange = is_strange or subject.is_ordered
+    is_strange = subject.is_ordered or (share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED)
     problem = say("theme", words=missing) if share < least else None
     level: Level = "error" if is_strange or not problem else "warning"
     return judged("theme", share, say("limit theme", least=least), problem, level=level)

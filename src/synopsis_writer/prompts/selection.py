@@ -84,11 +84,10 @@ class ExampleIndex:
         """The features of each row's text, from the cache; in a large pool, or without a cache, none."""
         if not self.cache or len(self.examples) > _MOST_CACHED:
             return ()
-        gate = Path(features.__file__).parent
-        code = (read_text(gate / name) for name in ("features.py", "text.py", "data/features.txt"))
-        path = self.cache / digest([__version__, *code, *(example.synopsis.as_json() for example in self.examples)])
-        found = cached_value(path, lambda: [vars(features_of(example.synopsis)) for example in self.examples])
-        return [Features(**each) for each in found]
+        names, texts = ("features.py", "text.py", "data/features.txt"), [each.synopsis for each in self.examples]
+        code = (read_text(Path(features.__file__).parent / name) for name in names)
+        path = self.cache / digest([__version__, *code, *(text.as_json() for text in texts)])
+        return [Features(**each) for each in cached_value(path, lambda: [vars(features_of(text)) for text in texts])]
 
     def features(self, row: int) -> Features:
         """Return the features of a row's text."""
