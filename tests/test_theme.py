@@ -121,6 +121,13 @@ def test_a_model_that_writes_another_story_is_refused_and_a_text_one_has_is_only
     assert (checked.code, "The theme is hardly told" in checked.out) == (0, True)
 
 
+@pytest.mark.parametrize(
+    "line", ["Two sisters fight over their grandfather's farm", "Un chirurgien perd la sensation de sa main"]
+)
+def test_a_theme_in_another_language_is_not_judged(line: str) -> None:
+    assert theme(replace(_subject(_FILLER * 4, line), is_ordered=True)) is None
+
+
 @pytest.mark.parametrize(("length", "level"), [(1, "warning"), (3, "warning"), (4, "error")])
 def test_a_theme_of_which_nothing_is_told_refuses_a_text_of_some_length(length: int, level: str) -> None:
     finding = theme(_subject(_FILLER * (length - 1), "Ein Treppenlift entzweit ein Kölner Mietshaus"))

@@ -23,6 +23,7 @@ THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
 _BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
 _SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in none of its words
+_CERTAIN = 0.9  # that a theme is not German: of 325 German ones none is taken for another language at all
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
 CLOSENESS = 0.3  # of words and meanings together
@@ -85,6 +86,10 @@ def theme(subject: Subject) -> Finding | None:
     closeness = closeness_of(subject)
     if closeness is not None and closeness >= CLOSENESS:
         least = min(least, share)  # words and meanings together say enough
+    if share < least:
+        language, certainty = lexicon.classify(subject.brief.theme)
+        if language != "de" and certainty > _CERTAIN:  # its words are not those of a German text
+            return None
     is_strange = subject.is_ordered or (share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED)
     problem = say("theme", words=missing) if share < least else None
     level: Level = "error" if is_strange or not problem else "warning"
