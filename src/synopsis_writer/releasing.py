@@ -85,8 +85,7 @@ def release_document(
     save(released)
     if versions:
         with contextlib.suppress(FileError):  # the file has the record
-            request = {"released": record["by"]}
-            opened.log.add_version(released, "person", parent=versions[-1], request=request)
+            opened.log.add_version(released, "person", parent=versions[-1], request={"released": record["by"]})
     return record
 
 

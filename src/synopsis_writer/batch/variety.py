@@ -274,8 +274,7 @@ class Arc:
             line = f"„{text.synopsis.title}“: {text.synopsis.logline}"
             before[text.place] = (line, *before.get(text.place, ()))
         lines = tuple(line for place in sorted(before) for line in before[place])
-        brief = row.brief.model_copy(update={"beats": self._beats(row), "before": lines})
-        return replace(row, brief=brief)
+        return replace(row, brief=row.brief.model_copy(update={"beats": self._beats(row), "before": lines}))
 
     def _beats(self, row: BatchRow) -> tuple[str, ...]:
         facts = self._facts.get(row.id, ())

@@ -268,8 +268,7 @@ def fetch(
     lines = _lines(folder)
     print_result(*lines)
     if wait and counts.pending and len(lines) == 1:
-        pending = count_of(counts.pending, "pending row")
-        print_error(f"nobody works on {pending}: submit the batch again")
+        print_error(f"nobody works on {count_of(counts.pending, 'pending row')}: submit the batch again")
         return ModelError.exit_code
     return _exit_code(counts)
 

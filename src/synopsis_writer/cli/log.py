@@ -220,8 +220,7 @@ def diff_versions(
             raise FileError(f"{html}: is there: name another file")
         tags = {"=": "{}", "-": "<del>{}</del>", "+": "<ins>{}</ins>"}
         body = "".join(tags[kind].format(markup.escape(words)) for kind, words in diff)
-        title = markup.escape(f"{first} – {second}")
-        files.write_file(html, _PAGE.format(title, body), output=True)
+        files.write_file(html, _PAGE.format(markup.escape(f"{first} – {second}"), body), output=True)
         return
     marks = {"=": "{}", "-": "[-{}-]", "+": "{{+{}+}}"}
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:

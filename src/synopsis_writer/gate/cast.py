@@ -118,8 +118,7 @@ def _other_occupations(subject: Subject, people: Mapping[str, Name]) -> _Problem
         before, first = seen.setdefault(person, (known, word))
         role = roles.get(person, "")
         if before != known and not (first.lower in role and word.lower in role):
-            spans = [first.span, word.span]
-            return say("other calling", words=[first.form, word.form]), spans
+            return say("other calling", words=[first.form, word.form]), [first.span, word.span]
     return None
 
 

@@ -90,8 +90,7 @@ def accept_words(settings: Settings, words: Sequence[str]) -> Path:
         text = _with_words(text, [json.dumps(word, ensure_ascii=False) for word in new])
     data, lines = read_yaml(text, path)
     if set(make_house(Document(path, data, "", lines)).known_words) != {*known, *new}:
-        words = ", ".join(new)
-        raise SettingsError(f"{path}: cannot be changed here: add {words} to known_words in an editor")
+        raise SettingsError(f"{path}: cannot be changed here: add {', '.join(new)} to known_words in an editor")
     write_file(path, text)
     return path
 

@@ -106,8 +106,7 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     past = [own.is_past for own in texts]
     is_present = sum(past) <= (1 - _NEARLY_ALL) * len(past)
     data["tense"] = "preterite" if _is_rule(past) else "present" if is_present else "either"
-    endings = (end for end in ENDINGS if _is_rule([end in own.endings for own in texts]))
-    data["ending"] = next(endings, "any")
+    data["ending"] = next((end for end in ENDINGS if _is_rule([end in own.endings for own in texts])), "any")
     for limit in RULES:
         if limit in data or limit == "words" or not values[limit]:
             continue

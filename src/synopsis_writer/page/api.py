@@ -243,8 +243,7 @@ class Api:
     def _unchanged(self, name: str, seen: str) -> Document:
         text, document = self._read(name)
         if text.hash != seen:
-            message = f"{name}: has changed on the disk since it was opened"
-            raise AnswerError(409, message, current=text)
+            raise AnswerError(409, f"{name}: has changed on the disk since it was opened", current=text)
         return document
 
     @route("POST /texts")

@@ -197,8 +197,7 @@ class Jobs(logging.Handler):
         if job is not None and not job.has_ended:
             with contextlib.suppress(RuntimeError):  # logged in another thread
                 asyncio.get_running_loop()
-                message = status_line(record, self._writer.workspace.gate.lang)
-                job.add("status", {"message": message})
+                job.add("status", {"message": status_line(record, self._writer.workspace.gate.lang)})
 
     @route("POST /write")
     async def _write(self, brief: dict[str, Any], best_of: int = 1) -> dict[str, Any]:

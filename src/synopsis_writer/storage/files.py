@@ -140,8 +140,7 @@ def slug(text: str, most: int = 60) -> str:
     """Return a file name for `text`, on Windows too: a–z, 0–9 and hyphens, 1 to `most` characters."""
     plain = unicodedata.normalize("NFC", text).lower().translate(_UMLAUTS)
     plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
-    words = re.findall(r"[a-z0-9]+", plain)
-    name = "-".join(words)[:most].strip("-") or "ohne-titel"
+    name = "-".join(re.findall(r"[a-z0-9]+", plain))[:most].strip("-") or "ohne-titel"
     return f"{name}-1" if _DEVICES.fullmatch(name) else name
 
 
