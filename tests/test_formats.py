@@ -301,6 +301,8 @@ def test_examples_are_added_from_a_folder_and_removed(terminal: Terminal) -> Non
     listed = terminal("examples", "list", "--examples", "pool").out.splitlines()
     assert [line.split()[0] for line in listed] == ["wattwache/der-faehrmann-von-foehr", "wattwache/zwei"]
     assert "Gesa Brodersen" in (terminal.folder / "pool/wattwache/show.yaml").read_text(encoding="utf-8")
+    again = terminal("examples", "add", "own", *arguments, "--theme", "Ein anderes Thema", "--examples", "pool")
+    assert (again.code, again.out, again.err.count("is in the pool already: see ")) == (2, "", 2)
     removed = terminal("examples", "rm", "wattwache/zwei", "--examples", "pool")
     assert (removed.code, len(terminal("examples", "list", "--examples", "pool").out.splitlines())) == (0, 1)
 

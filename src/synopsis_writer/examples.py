@@ -160,6 +160,10 @@ def add(source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence
         hint = "give --title, --logline or --character 'Name: Rolle'"
         raise ExampleError(f"{source.where}: {explain(error)}: {hint}") from error
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
+    body = content[content.index("\n---\n") :].encode()
+    for path in (folder / known.slug).glob("*.md"):
+        if path.read_bytes().endswith(body):
+            raise ExampleError(f"{source.where}: is in the pool already: see {path}, or remove that first")
     return _save(content, synopsis.title, folder, known)
 
 
