@@ -599,9 +599,14 @@ def broken_front_matter(folder: Path) -> None:
     (folder / "a.md").write_text(f"---\nshow: [\n---\n\n{EPG[0]}", encoding="utf-8")
 
 
+def people_without_a_list(folder: Path) -> None:
+    (folder / "a.md").write_text(f"---\nbrief: {{show: Wache, characters: {{Eva: Ärztin}}}}\n---\n\n{EPG[0]}", "utf-8")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (people_without_a_list, "a.md: brief: characters: is not a list"),
         (not_docx, "a.docx: is no Word file, or damaged: save it again as .docx"),
         (csv_without_texts, "a.csv:1: has no column of texts: call it one of text, inhalt"),
         (english, "a.txt: is not German but en: take it out, for a house has one language"),

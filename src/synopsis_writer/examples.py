@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
-from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
+from synopsis_writer.errors import BriefError, ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, title_and_text
 from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.settings import folder as packaged
@@ -130,8 +130,7 @@ def add(source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence
     (`Name: Rolle`) to the cast whom the text names. An unknown show is made, with them. Raises InputError.
     """
     document = source.document
-    front = document.meta.get("brief")
-    asked = front if isinstance(front, dict) else {}
+    asked = front if isinstance(front := document.meta.get("brief"), dict) else {}
     fields = {**asked, **source.fields, **given}
     for name in ("show", "form"):
         if name not in fields:
@@ -140,7 +139,10 @@ def add(source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence
         theme = first_sentence(document.text)
         _log.info("%s: its first sentence is its theme: give --theme for another", source.where)
     known = find_show(shows, fields["show"]) or generic_show(fields["show"])
-    brief = make_brief(**{**asked, "show": known.name, "theme": theme, "form": fields["form"]})
+    try:
+        brief = make_brief(**{**asked, "show": known.name, "theme": theme, "form": fields["form"]})
+    except BriefError as error:
+        raise ExampleError(f"{source.where}: {error}") from error
     title, text = document.meta.get("title"), document.text
     if title is None:
         title, text = title_and_text(text)

@@ -206,8 +206,7 @@ def list_examples(*, show: str | None = options.SHOW, form: str | None = options
     wanted_form = houses.open_house(flags.settings).form(form).name if form else None
     wanted = series.find_show(pool.shows, show) if show else None
     if show and wanted is None:
-        known = ", ".join(each.name for each in pool.shows)
-        raise ExampleError(f"unknown show '{show}': the pool has {known}")
+        raise ExampleError(f"unknown show '{show}': the pool has {', '.join(each.name for each in pool.shows)}")
     rows, lines = [], []
     for example in pool.examples:
         brief, words = example.brief, len(example.synopsis.text.split())

@@ -201,8 +201,7 @@ class _Selection:
 
     def _nearest_tier(self) -> Rows:
         tiers = np.where(self.free & (self.index.costs <= self.left), self.tiers, _NO_TIER)
-        best = tiers.min(initial=_NO_TIER)
-        return np.flatnonzero((tiers == best) & (tiers != _NO_TIER))
+        return np.flatnonzero((tiers == tiers.min(initial=_NO_TIER)) & (tiers != _NO_TIER))
 
     def _take(self, row: int, *why: str) -> Chosen:
         tokens = int(self.index.costs[row])
