@@ -26,14 +26,15 @@ _SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in 
 _CERTAIN = 0.9  # that a theme is not German: of 325 German ones none is taken for another language at all
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
-CLOSENESS = 0.3  # of words and meanings together
+CLOSENESS = 2.4  # of words and meanings together, in standard deviations
 LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
 LEAD = 0.06  # by which the nearest source is nearer than the next
 ORDERED_LEAD = 0.10  # the same for the brief's beats
 FEWEST_SOURCES = 5  # with fewer embedded sources there is no field to stand out from
 _SHORTEST_THEME = 4  # content words
-_NEAREST = 3  # sentences
-_WORDS = 0.3  # what the share told in words weighs beside the cosine
+_NEAREST = 3  # sentences that are shown
+_LEAST_DEVIATION = 0.03  # of cosines to a theme: in a few texts it may be less by chance
+_WORDS = 3.0  # what the share told in words weighs beside one standard deviation
 
 # How much a word of the theme is told by a word of the text.
 _SAME = 1.0  # also inflected
@@ -141,15 +142,23 @@ def least_share(words: int) -> float:
 
 
 def closeness_of(subject: Subject) -> float | None:
-    """Return how close a text is to a theme that is no mere title, by words and meanings, if it is known."""
-    # It is the mean cosine to the three nearest sentences, plus a part of the share told in words.
+    """Return how much closer a text is to a theme that is no mere title than the sources are, if it is known."""
+    # In standard deviations of the sources' closeness, plus three times the share that is told in words.
     embeddings, lines = subject.embeddings, lines_of(subject.text)
     if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
         return None
     if subject.brief is None or len(theme_words(subject.brief.theme)) < _SHORTEST_THEME:
         return None
-    cosines = embeddings.embed(lines) @ embeddings.embed([subject.brief.theme])[0]
-    return float(np.sort(cosines)[-_NEAREST:].mean()) + _WORDS * told_share(subject)[0]
+    wanted, own = embeddings.embed([subject.brief.theme]), subject.exclude_source
+    cosines = (embeddings.cosines(wanted, number) for number, id_ in enumerate(embeddings.ids) if id_ != own)
+    others = [_nearer_half(each) for each in cosines if each.size]
+    lead = _nearer_half(wanted @ embeddings.embed(lines).T) - float(np.mean(others))
+    return lead / max(float(np.std(others)), _LEAST_DEVIATION) + _WORDS * told_share(subject)[0]
+
+
+def _nearer_half(cosines: npt.NDArray[np.float32]) -> float:
+    """Return the mean cosine of the nearer half of a text's sentences; shape (1, sentences)."""
+    return float(np.sort(cosines[0])[cosines.size // 2 :].mean())
 
 
 def told_share(subject: Subject) -> tuple[float, list[str]]:
