@@ -184,8 +184,7 @@ def _stop_on_ctrl_c() -> "batches.Stop":
 def show_status(folder: Path = _DIR) -> Output:
     """Show how far a batch is, and why rows were refused or failed."""
     data = _data(folder)
-    reasons = (f"  {row}: {reason}" for row, reason in data["reasons"].items())
-    return Output(data, [*_lines(folder), *reasons])
+    return Output(data, [*_lines(folder), *(f"  {row}: {reason}" for row, reason in data["reasons"].items())])
 
 
 def _data(folder: Path) -> dict[str, Any]:

@@ -506,8 +506,7 @@ class RowWorker:
         except SynopsisError as error:
             return error
         # Prompts are long, and the driver needs none.
-        attempts = tuple(replace(attempt, messages=()) for attempt in result.attempts)
-        return replace(result, attempts=attempts)
+        return replace(result, attempts=tuple(replace(attempt, messages=()) for attempt in result.attempts))
 
     async def record(self) -> logging.LogRecord:
         """Wait for the next record of the log."""

@@ -151,8 +151,7 @@ def meta_talk(subject: Subject) -> Finding:
         if any(map(sentence.span.contains, speakers)) and pattern("task of a writer").search(sentence.text)
     ]
     words = [shortened(text.raw[start:end].strip()) for start, end in spans]
-    problem = say("meta_talk", words=words) if spans else None
-    return judged("meta_talk", len(spans), say("none"), problem, spans)
+    return judged("meta_talk", len(spans), say("none"), say("meta_talk", words=words) if spans else None, spans)
 
 
 def exclamations(subject: Subject) -> Finding:
@@ -161,8 +160,7 @@ def exclamations(subject: Subject) -> Finding:
     marks = subject.text.find(re.compile("!"))
     limit = say("limit exclamations", most=most)
     if len(marks) > most:
-        problem = say("exclamations", n=len(marks), most=most)
-        return judged("exclamations", len(marks), limit, problem, marks)
+        return judged("exclamations", len(marks), limit, say("exclamations", n=len(marks), most=most), marks)
     spans = subject.text.find(pattern("capitals"))
     words = {span: raw[slice(*span)] for span in spans}  # most are German: LKA NRW and UNESCO do not shout
     shouted = [span for span in spans if fmean(map(is_german, words[span].lower().split())) > _HALF]
@@ -220,8 +218,7 @@ def actors(subject: Subject) -> Finding | None:
         return None
     missing = [match[1] for match in given if match[1] not in found]
     problem = say("missing actors", words=missing) if missing else None
-    held = say("actors in brackets")
-    return judged("actors", len(found), say("limit missing actors"), problem, held=held)
+    return judged("actors", len(found), say("limit missing actors"), problem, held=say("actors in brackets"))
 
 
 def hook(subject: Subject) -> Finding:

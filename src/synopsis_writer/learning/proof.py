@@ -129,8 +129,7 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
 def _findings(gate: Gate, own: OwnText, raw: str) -> tuple[Finding, ...]:
     show = find_show(gate.shows, own.show) or generic_show(own.show)
     brief = make_brief(show=show.name, theme=own.theme, form=own.form, characters=own.people, **own.given)
-    subject = gate.subject(raw, own.form, show, brief, own.title)
-    return gate.judge(replace(subject, exclude_source=own.id))
+    return gate.judge(replace(gate.subject(raw, own.form, show, brief, own.title), exclude_source=own.id))
 
 
 def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, str, OwnText, str]]:

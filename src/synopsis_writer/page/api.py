@@ -67,8 +67,7 @@ class Api:
         self._checking = asyncio.Lock()
         self._newest: dict[str, Text] = {}  # of each draft, to check
         self._raters: dict[tuple[str, ...], Rater] = {}
-        owners = (self._journal, self.jobs, self)
-        self.router = Router(routes_of(owners, self._ready), redirect_slashes=False)
+        self.router = Router(routes_of((self._journal, self.jobs, self), self._ready), redirect_slashes=False)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -230,8 +229,7 @@ class Api:
     def _export(self, id: str, format: str) -> Response:
         document = self._read(id)[1]
         content = export([document], format, self.writer.workspace.house.orthography)
-        name = f"{slug(document.path.stem)}.{format}"
-        head = {"Content-Disposition": f'attachment; filename="{name}"'}
+        head = {"Content-Disposition": f'attachment; filename="{slug(document.path.stem)}.{format}"'}
         return Response(content, headers=head, media_type="application/octet-stream")
 
     @route("POST /release")
