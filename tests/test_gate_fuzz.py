@@ -60,6 +60,7 @@ LONG = {
     "spaces": " " * MOST_CHARACTERS + "a",
     "brackets": "[" * MOST_CHARACTERS,
     "angles": "<a" * 25_000,
+    "ends behind the last word": "a" + "<!--" * 10_000 + "[" * 9_000,
     "asterisks": "*a " * 20_000,
     "pipes": "|\n" * 25_000,
     "ampersands": "&#1" * 20_000,

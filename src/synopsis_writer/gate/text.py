@@ -203,7 +203,6 @@ def _stripped(text: str, start: int, end: int) -> Span:
 
 # "in der 3. Staffel" is no end of a sentence, nor is "Friedrich II. in Öl"; "um 20.15." and "um 8." are.
 _ORDINAL = re.compile(r"(?<![\d.:])(?<!\b[Uu]m )\b\d{1,2}\.\s*$")
-_DIGIT = re.compile(r"\d")
 _TAIL = 12  # characters that hold an ordinal, what is before it, and the space after it
 
 # German words and names that sentencex takes for English abbreviations.
@@ -219,12 +218,13 @@ def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
     line = text[paragraph.start : paragraph.end].replace("\n", " ")
     ends = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
     ends |= {match.end() for match in _NOT_ABBREVIATED.finditer(line)}
+    last = next((end for end in range(len(line), 0, -1) if line[end - 1].isalnum()), 0)
     start = 0
     for end in sorted(ends):
         piece = line[start:end]
         if _ORDINAL.search(piece, max(0, len(piece) - _TAIL)) and end < len(line):
             continue
-        if end < len(line) and not _WORD.search(line, end) and not _DIGIT.search(line, end):
+        if last <= end < len(line):
             continue  # what is left closes quotations: ‚Willst du?‘“
         if piece.strip():
             yield _stripped(text, paragraph.start + start, paragraph.start + end)
