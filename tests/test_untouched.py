@@ -157,9 +157,10 @@ def test_an_example_on_a_full_disk_leaves_nothing_half_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SYNOPSIS_OWN_EXAMPLES", str(tmp_path / "own" / "pool"))
-    (tmp_path / "text.md").write_text("Titel\n\n" + "Gesa zählt die Schafe auf der Weide. " * 20, "utf-8")
     if is_begun:
+        (tmp_path / "text.md").write_text("Titel\n\n" + "Gesa sucht ein Schaf. " * 20, "utf-8")
         assert run([*ADD, "--title", "Der Anfang"]) == 0
+    (tmp_path / "text.md").write_text("Titel\n\n" + "Gesa zählt die Schafe auf der Weide. " * 20, "utf-8")
     before = sorted((tmp_path / "own").rglob("*"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
