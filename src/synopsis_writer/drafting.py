@@ -189,7 +189,8 @@ class Judge:
     ) -> None:  # fmt: skip
         self.brief, self.show, self._examine, self._marks = brief, show, examine, marks
         self._finders, self._story = finders, story
-        self._given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))
+        given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))
+        self._given = [words for words in given if "'" in words]  # no others are fixed
         self._fixes: dict[str, tuple[fixes.Fix, ...]] = {}  # by the fixed text
 
     async def __call__(self, attempt: Attempt) -> Attempt:
