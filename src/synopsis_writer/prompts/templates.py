@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,7 @@ class Prompts:
         self, brief: Brief, show: Show, examples: Sequence[Example], outline: Outline | None, avoid: Avoid | None = None
     ) -> Prompt:
         """Render the request; for one show, form and examples only the last turn differs."""
-        shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
+        shots = [(example.id, _cached_block(example.brief), example.synopsis.as_json()) for example in examples]
         return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline), avoid_block(avoid))
 
     def outline(self, brief: Brief, show: Show, examples: Sequence[Example]) -> Prompt:
@@ -233,6 +233,7 @@ def _head(planned: Synopsis | Outline) -> dict[str, object]:
     return {"Titel": planned.title, "Logline": planned.logline, "Figuren": people}
 
 
+_cached_block = lru_cache(maxsize=1_000)(brief_block)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
