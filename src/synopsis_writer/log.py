@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from itertools import islice
@@ -133,12 +133,13 @@ class RunLog:
         answer = _ANSWER.dump_python(attempt.answer, mode="json", exclude={"service_tier"})
         usage, cost = answer.pop("usage"), answer.pop("cost") or {}
         asked = attempt.messages if with_prompt else ()
-        row = {"run": run, "number": attempt.number, "messages": messages_hash(asked) if asked else None}
+        text = _json([vars(message) for message in asked])
+        row = {"run": run, "number": attempt.number, "messages": _digest(text)[:24] if asked else None}
         row |= {"answer": _bounded(answer.pop("text"), ""), "is_kept": answer.pop("is_cached")}
         row |= {**answer, **usage, **cost, **_verdict(attempt)}
         row |= {"repeat": attempt.sample, "is_longer": attempt.is_longer, "is_review": attempt.is_review}
         insert = _insert("attempts", row, place="(SELECT count(*) FROM attempts WHERE run = :run)")
-        prompt = (row["messages"], _bounded(_json([asdict(message) for message in asked]), "[]"))
+        prompt = (row["messages"], _bounded(text, "[]"))
         self._write(*([("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompt)] if asked else []), insert)
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
@@ -385,7 +386,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
 
 def messages_hash(messages: Sequence[Message]) -> str:
     """Return 24 hex digits that identify messages."""
-    return _digest(_json([asdict(message) for message in messages]))[:24]
+    return _digest(_json([vars(message) for message in messages]))[:24]
 
 
 def _json(data: object) -> str:

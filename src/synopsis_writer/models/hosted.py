@@ -419,7 +419,7 @@ def chat_request(
 ) -> dict[str, Any]:
     """Return the body of a request for a chat completion, of what the server accepts of all this."""
     omitted = capabilities.omitted
-    turns = [asdict(one) for one in (_without_system(messages) if "system" in omitted else messages)]
+    turns = [dict(vars(one)) for one in (_without_system(messages) if "system" in omitted else messages)]
     limit_field = "max_completion_tokens" if "max_tokens" in omitted else "max_tokens"
     request = {"model": model, "messages": turns, limit_field: limits.max_tokens}
     if capabilities.cache_mark and not omitted & {"cache_mark", "system"}:

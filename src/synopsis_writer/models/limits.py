@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -92,14 +92,15 @@ class BudgetClient(ClientWrapper):
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, and add the cost; raises BudgetSpentError instead of a call that is too dear."""
-        worst, real = worst_case(self._pricer, messages, schema, limits), Spent()
+        call, real = (self._pricer, messages, schema, limits), Spent()
+        worst = worst_case(*call) if self._budget.is_bounded else Spent()
         self._budget.reserve(worst)
         try:
             answer = await self._client.complete(messages, schema, limits)
             usage, cost = answer.usage, self._pricer.cost(answer.usage, answer.model, answer.service_tier)
             # If the server does not say how many tokens it read, what was reserved counts as spent.
             tokens = usage.prompt_tokens + usage.completion_tokens
-            real = Spent(cost, tokens) if usage.prompt_tokens else worst
+            real = Spent(cost, tokens) if usage.prompt_tokens else worst_case(*call)
         except ModelError as error:
             if error.usage is not None:
                 error.cost = self._pricer.cost(error.usage)
@@ -134,10 +135,8 @@ def worst_case(pricer: HostedPricer, messages: Sequence[Message], schema: Schema
 
 def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:
     """Return more tokens than a prompt is likely to have: a third of its bytes, the schema's among them."""
-    texts = [message.content for message in messages]
-    if schema is not None:
-        texts.append(json.dumps(schema, ensure_ascii=False))
-    size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
+    shape = "" if schema is None else json.dumps(schema, ensure_ascii=False)
+    size = sum(len(text.encode(errors="surrogatepass")) for text in (shape, *(each.content for each in messages)))
     return -(-size // _BYTES_A_TOKEN) + _TOKENS_A_TURN * len(messages)
 
 
@@ -177,7 +176,7 @@ def request_key(server: str, model: str, messages: Sequence[Message], schema: Sc
     request: dict[str, Any] = {name: value for name, value in shaping.items() if value is not None}
     request |= {"server": server, "model": model, "schema": schema, "repeat": limits.sample}
     request |= {"max_tokens": limits.max_tokens, "temperature": limits.temperature}
-    request["messages"] = [asdict(message) for message in messages]
+    request["messages"] = [vars(message) for message in messages]
     text = json.dumps(request, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
