@@ -133,7 +133,7 @@ class HostedPricer:
         dollar = Decimal(1) if self.table.usd is None and self.currency == _DOLLAR else self.table.usd
         tier = tier or (self.tier if self.tier in _DEAR else None) or ""
         kind = {"processing": "batch"} if self.is_batch else {"service_tier": tier} if tier else {}
-        calls = (_calculated(usage, name, self.base_url, kind) for name in names if name)
+        calls = (_calculated(usage, name, self.base_url, kind) for name in dict.fromkeys(names) if name)
         found = next(filter(None, calls), None)
         if found is None or dollar is None:
             return None
