@@ -231,7 +231,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     from filelock import FileLock
 
     with contextlib.suppress(OSError):
-        for left in list(parent.iterdir()):
+        for left in list(parent.glob(".synopsis-*.tmp")):
             if _TEMPORARY.fullmatch(left.name) and not left.is_symlink() and (left / _LOCK).is_file():
                 with contextlib.suppress(OSError), FileLock(left / _LOCK, timeout=0):
                     shutil.rmtree(left, ignore_errors=True)
