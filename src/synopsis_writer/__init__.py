@@ -33,32 +33,28 @@ __version__ = "0.1.0"
 
 # Where the public names live, if not in `errors`; imported when first used: the command's --help needs none.
 _HOMES = {
-    name: module
-    for module, names in {
-        "brief": "Brief make_brief",
-        "document": "Document read_document",
-        "examples": "Example Pool load_example load_pool",
-        "formats.sheets": "export",
-        "gate.finding": "Finding",
-        "gate.gate": "Gate",
-        "house.form": "Form",
-        "house.house": "House load_house",
-        "log": "RunLog Version",
-        "models.base": "Answer Limits Message ModelClient",
-        "models.hosted": "HostedClient",
-        "models.limits": "Budget",
-        "prompts.templates": "Prompt",
-        "releasing": "NotReleasedError release",
-        "result": "Attempt Result RowResult",
-        "revising": "Revised",
-        "settings": "Settings load_settings",
-        "show": "Show",
-        "synopsis": "Outline Synopsis",
-        "usage": "Cost Usage",
-        "workspace": "Report",
-        "writer": "Writer",
-    }.items()
-    for name in names.split()
+    "brief": "Brief make_brief",
+    "document": "Document read_document",
+    "examples": "Example Pool load_example load_pool",
+    "formats.sheets": "export",
+    "gate.finding": "Finding",
+    "gate.gate": "Gate",
+    "house.form": "Form",
+    "house.house": "House load_house",
+    "log": "RunLog Version",
+    "models.base": "Answer Limits Message ModelClient",
+    "models.hosted": "HostedClient",
+    "models.limits": "Budget",
+    "prompts.templates": "Prompt",
+    "releasing": "NotReleasedError release",
+    "result": "Attempt Result RowResult",
+    "revising": "Revised",
+    "settings": "Settings load_settings",
+    "show": "Show",
+    "synopsis": "Outline Synopsis",
+    "usage": "Cost Usage",
+    "workspace": "Report",
+    "writer": "Writer",
 }
 
 __all__ = [
@@ -76,7 +72,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'synopsis_writer' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"synopsis_writer.{_HOMES.get(name, 'errors')}"), name)
+    home = next((module for module, names in _HOMES.items() if name in names.split()), "errors")
+    return getattr(importlib.import_module(f"synopsis_writer.{home}"), name)
 
 
 def __dir__() -> list[str]:
