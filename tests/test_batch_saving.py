@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.run import RowSaver, end_repairs
+from synopsis_writer.batch.run import Hooks, RowSaver, end_repairs
 from synopsis_writer.batch.store import BatchStore
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.errors import EngineError
@@ -48,7 +48,7 @@ def saver(store: BatchStore, writer: Writer, made: list[tuple[str, str, bool]]) 
     def tell(done: RowResult, is_final: bool) -> None:
         made.append((done.id, done.outcome, is_final))
 
-    return RowSaver(store, writer, Variety(store.database, store.text), tell)
+    return RowSaver(store, writer, Variety(store.database, store.text), Hooks(made=tell))
 
 
 def kept(store: BatchStore) -> list[tuple[str, int]]:

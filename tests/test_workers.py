@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from synopsis_writer.batch.run import run_concurrently
+from synopsis_writer.batch.run import Stop, run_concurrently
 from synopsis_writer.errors import FileError
 
 
@@ -44,8 +44,11 @@ async def test_an_item_that_cannot_be_read_lets_those_in_flight_finish() -> None
 async def test_nothing_is_taken_once_it_is_stopped() -> None:
     done: list[int] = []
 
+    stop = Stop()
+
     async def do(piece: int) -> None:
         done.append(piece)
+        stop.is_set = len(done) == 4
 
-    await run_concurrently(iter(range(9)), do, 1, is_stopped=lambda: len(done) == 4)
+    await run_concurrently(iter(range(9)), do, 1, stop)
     assert done == [0, 1, 2, 3]

@@ -18,6 +18,7 @@ from synopsis_writer.errors import SettingsError, explain
 APP = "synopsis-writer"
 _DIRECTORIES = PlatformDirs(APP, appauthor=False)
 
+Environment = Mapping[str, str]  # variables by their names
 CacheUse = Literal["read", "write", "off"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
@@ -112,14 +113,14 @@ class Settings(BaseModel):
         return name in self._flags
 
 
-def config_file(environment: Mapping[str, str] = os.environ) -> Path:
+def config_file(environment: Environment = os.environ) -> Path:
     """Return the path of the config file: `SYNOPSIS_CONFIG`, or in the user's configuration folder."""
     if named := environment.get(PREFIX + "CONFIG"):
         return Path(os.path.expanduser(named))  # noqa: PTH111
     return _DIRECTORIES.user_config_path / "config.toml"
 
 
-def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(flags: Mapping[str, Any], environment: Environment = os.environ) -> Settings:
     """Merge flags (None: not given), `SYNOPSIS_*` variables, config file, defaults; SettingsError names the source."""
     path = config_file(environment)
     from_file = _read_config(path) if environment.get(PREFIX + "CONFIG") or path.is_file() else {}

@@ -37,7 +37,7 @@ from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, bill_of, new_run
 from synopsis_writer.revising import Reviewer, Revised, Reviser
-from synopsis_writer.settings import Settings, load_settings
+from synopsis_writer.settings import Environment, Settings, load_settings
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import write_file
 from synopsis_writer.synopsis import Outline, Synopsis
@@ -110,7 +110,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         command: str = "write",  # what the log calls a run
         rpm: float | None = None, tpm: float | None = None,  # requests and tokens a minute; None: no bound
         calls: int | None = None,  # at once
-        environment: Mapping[str, str] | None = None,  # variables to read instead of this process's
+        environment: Environment | None = None,  # variables to read instead of this process's
         **given: Any,  # settings by their names, such as `model`, `base_url`, `house`, `prompts`
     ) -> None:  # fmt: skip
         self.environment = dict(os.environ if environment is None else environment)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.batch.run import Order, run_batch
+from synopsis_writer.batch.run import Hooks, Order, run_batch
 from synopsis_writer.batch.store import Counts
-from synopsis_writer.provider.api import ProviderLimits
+from synopsis_writer.provider.api import Limits
 from synopsis_writer.provider.batch import Fetch, cancel_batch, fetch_batch, submit_batch
 from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings
@@ -21,7 +21,7 @@ from tests.support.loopback import Reply
 from tests.support.provider import BatchServer
 from tests.support.terminal import ANSWER, GOOD
 
-QUICK = ProviderLimits(settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=60.0)
+QUICK = Limits(settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=60.0)
 
 
 KEY: dict[str, Any] = {"OPENAI_API_KEY": "sk-secret"}
@@ -58,37 +58,21 @@ class House:
     def order(self, **more: Any) -> Order:
         return Order(self.folder / "briefs.csv", self.out, **more)
 
-    def submit(self, server: BatchServer, limits: ProviderLimits = QUICK, *, order: Any = None, **more: Any) -> Counts:
+    def submit(self, server: BatchServer, limits: Limits = QUICK, *, order: Any = None, **more: Any) -> Counts:
         work = submit_batch(self.order(**(order or {})), self.settings(server, **more), KEY, limits=limits)
         return asyncio.run(work)
 
-    def fetch(
-        self, server: BatchServer, *, settings: Any = None, limits: ProviderLimits = QUICK, **more: Any
-    ) -> Counts:
+    def fetch(self, server: BatchServer, *, settings: Any = None, limits: Limits = QUICK, **more: Any) -> Counts:
         order = Fetch(self.out, **{"variety": self.variety, "live_below": 0, **more})
-        work = fetch_batch(
-            order,
-            self.settings(server, **(settings or {})),
-            KEY,
-            made=lambda done, _: self.made.append(done),
-            limits=limits,
-        )
-        return asyncio.run(work)
+        hooks = Hooks(made=lambda done, _: self.made.append(done))
+        return asyncio.run(fetch_batch(order, self.settings(server, **(settings or {})), KEY, hooks, limits))
 
-    def cancel(self, server: BatchServer, limits: ProviderLimits = QUICK, *, forget: Sequence[int] = ()) -> None:
+    def cancel(self, server: BatchServer, limits: Limits = QUICK, *, forget: Sequence[int] = ()) -> None:
         settings = self.settings(server)
         asyncio.run(cancel_batch(self.out, settings, KEY, forget=forget, limits=limits))
 
     def run(self, server: BatchServer) -> Counts:
-        work = run_batch(
-            self.order(variety=False),
-            self.settings(server),
-            KEY,
-            begun=lambda _: None,
-            made=lambda *_: None,
-            unsaved=lambda _: None,
-        )
-        return asyncio.run(work)
+        return asyncio.run(run_batch(self.order(variety=False), self.settings(server), KEY, Hooks()))
 
     def ask(self, query: str) -> list[Any]:
         database = sqlite3.connect(self.out / "batch.sqlite3")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,7 @@ from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, Outcome, RowResult
-from synopsis_writer.settings import HOUSE_FILE, Settings, folder
+from synopsis_writer.settings import HOUSE_FILE, Environment, Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import open_workspace
@@ -73,6 +73,17 @@ class Stop:
     shielded: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)  # while processes start
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """How a caller follows a batch, and ends it early."""
+
+    begun: Callable[[Counts], None] = lambda _: None  # called with the progress before anything is made
+    # Called with each row that was saved, and whether it is done with, and not to be made or repaired.
+    made: Callable[[RowResult, bool], None] = lambda *_: None
+    unsaved: Callable[[RowResult], None] = lambda _: None  # with each row that cannot be saved: its answers are paid
+    stop: Stop = field(default_factory=Stop)
+
+
 def facts_of(order: Order, settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
     """Return the facts that all rows depend on; a batch that was begun with others is refused."""
     arc = "given" if order.arc else "not given"  # what it says may grow with the season
@@ -92,50 +103,39 @@ def made_with(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
 
 
 async def run_batch(
-    order: Order,
-    settings: Settings,
-    environment: Mapping[str, str],
-    *,
-    begun: Callable[[Counts], None],
-    made: Callable[[RowResult, bool], None],
-    unsaved: Callable[[RowResult], None],
-    engine: Engine | None = None,
-    stop: Stop | None = None,
+    order: Order, settings: Settings, environment: Environment, hooks: Hooks, engine: Engine | None = None
 ) -> Counts:
     """Make the pending rows, in this process unless an `engine` does; return the counts at the end.
 
-    `begun` is called with the progress before anything is made; `made` and `unsaved` are `RowSaver`'s. Raises
-    InputError, and ModelError where the work cannot go on; what was made is saved.
+    Raises InputError, and ModelError where the work cannot go on; what was made is saved.
     """
-    stop = stop or Stop()
     pace: dict[str, Any] = {"rpm": order.rpm, "tpm": order.tpm, "calls": order.concurrency}
     writer = Writer(for_gate(settings), environment=environment, log=order.log, command=BATCH, **pace)
     opened = engine(order, writer) if engine is not None else None
     with open_store(order, settings, facts_of(order, settings, writer.model)) as store:
         counts = store.counts()
-        begun(counts)
+        hooks.begun(counts)
         if counts.pending <= _held(store, order.out):
             return counts
         writer.budget = Budget(settings.budget, settings.max_tokens_total, spent=counts.spent)
         writer.is_varied = order.variety
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None
-        saver = RowSaver(store, writer, variety, made, unsaved, records=engine is not None)
+        saver = RowSaver(store, writer, variety, hooks, records=engine is not None)
         async with contextlib.AsyncExitStack() as stack:
             make: MakeRow = partial(make_row, writer)
             if opened is not None:
                 make = await stack.enter_async_context(opened)
             else:
                 await stack.enter_async_context(writer)
-                await stack.enter_async_context(open_gate(writer, order.workers, variety, stop))
+                await stack.enter_async_context(open_gate(writer, order.workers, variety, hooks.stop))
 
             due = islice(store.due(), order.limit)
             rows = ((arc.continued(row) if arc else row, attempt) for row, attempt in due)
             concurrency = 1 if writer.is_local or arc else order.concurrency
             if concurrency > 1 and order.workers and engine is None:
                 concurrency += concurrency // 2  # while some rows are checked in other processes
-            with stop.listening():
-                await make_rows(rows, make, saver, concurrency, stop)
+            await make_rows(rows, make, saver, concurrency)
         writer.close()
         return store.counts()
 
@@ -255,7 +255,7 @@ async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = Non
 
 
 async def make_rows(
-    rows: Iterator[tuple[BatchRow, NextAttempt]], make: MakeRow, saver: "RowSaver", concurrency: int, stop: Stop
+    rows: Iterator[tuple[BatchRow, NextAttempt]], make: MakeRow, saver: "RowSaver", concurrency: int
 ) -> None:
     """Make rows concurrently, each saved before its worker takes the next; raises as `run_concurrently`."""
 
@@ -267,8 +267,9 @@ async def make_rows(
         if result.error is not None:
             raise result.error
 
-    await asyncio.sleep(0)  # a Ctrl-C during loading ends it here, before the model is asked anything
-    await run_concurrently(rows, finish, concurrency, is_stopped=lambda: stop.is_set)
+    with saver.hooks.stop.listening():
+        await asyncio.sleep(0)  # a Ctrl-C during loading ends it here, before the model is asked anything
+        await run_concurrently(rows, finish, concurrency, saver.hooks.stop)
 
 
 @dataclass(frozen=True)
@@ -278,10 +279,7 @@ class RowSaver:
     store: BatchStore
     writer: Writer  # knows the shows, and how many attempts a row has
     variety: Variety | None  # the accepted texts; None: a text is not compared with them
-    # Called with each row that was saved, and whether it is done with, and not to be made or repaired.
-    made: Callable[[RowResult, bool], None]
-    # Called with each row that cannot be saved, for its answers are paid; unused where they are elsewhere.
-    unsaved: Callable[[RowResult], None] = lambda _: None
+    hooks: Hooks
     records: bool = False  # whether rows are still to be recorded in the run log
 
     def save(self, row: BatchRow, result: RowResult) -> Attempt | None:
@@ -305,11 +303,11 @@ class RowSaver:
                 elif result.error is None:
                     self.store.settle(row.place)
         except FileError:
-            self.unsaved(result)
+            self.hooks.unsaved(result)
             raise
         if self.records:
             self.writer.record(row.brief, result)
-        self.made(result, previous is None and result.outcome != "pending")
+        self.hooks.made(result, previous is None and result.outcome != "pending")
         return previous
 
     def _compared(self, row: BatchRow, result: RowResult) -> RowResult:
@@ -333,18 +331,14 @@ Item = TypeVar("Item")
 
 
 async def run_concurrently(
-    items: Iterator[Item],
-    work: Callable[[Item], Awaitable[None]],
-    count: int,
-    *,
-    is_stopped: Callable[[], bool] = lambda: False,
+    items: Iterator[Item], work: Callable[[Item], Awaitable[None]], count: int, stop: Stop | None = None
 ) -> None:
     """Work on items, `count` at once; after the first error, work in flight is finished, as it has been paid for."""
     errors: list[SynopsisError] = []
 
     async def take() -> None:
         try:
-            while not errors and not is_stopped() and (item := next(items, None)) is not None:
+            while not (errors or (stop and stop.is_set)) and (item := next(items, None)) is not None:
                 await work(item)
         except SynopsisError as error:
             errors.append(error)

@@ -92,15 +92,15 @@ def run(
     order = rows.order(rpm=rpm, tpm=tpm, arc=arc, log=not flags.no_log, **work.fields)
     if json:
         STDERR.failure_data = partial(_data, rows.out)
-    with _progress(as_json=json) as callbacks:
-        stop, made_by = _stop_on_ctrl_c(), None
+    with _progress(as_json=json) as hooks:
+        made_by = None
         if engine == "ray":
             os.environ.update(cluster.ray_environment(address, os.environ))
             made_by = cluster.RayEngine(address, os.environ)
         elif address is not None:
             raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
-        counts = asyncio.run(batches.run_batch(order, settings, os.environ, **callbacks, engine=made_by, stop=stop))
-    code = INTERRUPTED if stop.is_set else _exit_code(counts)
+        counts = asyncio.run(batches.run_batch(order, settings, os.environ, hooks, made_by))
+    code = INTERRUPTED if hooks.stop.is_set else _exit_code(counts)
     if not json:
         print_result(_lines(rows.out)[0])
     elif code != INTERRUPTED:  # else it is printed as that of every interrupted command
@@ -112,8 +112,8 @@ def run(
 
 
 @contextlib.contextmanager
-def _progress(*, as_json: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield the callbacks of a batch; print answers that cannot be saved, as they have been paid for."""
+def _progress(*, as_json: bool = False) -> Iterator["batches.Hooks"]:
+    """Yield the hooks of a batch; print answers that cannot be saved, as they have been paid for."""
     unsaved: list[result.RowResult] = []
 
     def begun(counts: "store.Counts") -> None:
@@ -124,7 +124,7 @@ def _progress(*, as_json: bool = False) -> Iterator[dict[str, Any]]:
 
     try:
         with console.Progress(0) as shown:
-            yield {"begun": begun, "made": made, "unsaved": unsaved.append}
+            yield batches.Hooks(begun, made, unsaved.append, _stop_on_ctrl_c())
     finally:
         for row in unsaved:
             answers = [attempt.answer.text for attempt in row.attempts]
@@ -261,9 +261,8 @@ def fetch(
     """
     settings = options.settings_from(flags)
     order = provider.Fetch(folder, wait, live_below, from_file=from_file, log=not flags.no_log, **work.fields)
-    with _progress() as callbacks:
-        stop = _stop_on_ctrl_c()
-        counts = asyncio.run(provider.fetch_batch(order, settings, os.environ, **callbacks, stop=stop))
+    with _progress() as hooks:
+        counts = asyncio.run(provider.fetch_batch(order, settings, os.environ, hooks))
     lines = _lines(folder)
     print_result(*lines)
     if wait and counts.pending and len(lines) == 1:

@@ -33,7 +33,7 @@ from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError,
 from synopsis_writer.models import limits, pricing, resolve, server
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
-from synopsis_writer.settings import PREFIX, Settings, config_file
+from synopsis_writer.settings import PREFIX, Environment, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import NO_COST, Spent
 from synopsis_writer.workspace import pool_folders
@@ -53,7 +53,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 
 _FRAME, _KIND, _SETTINGS = 9, 3, 4  # a frame's length, where its kind is, and that kind
 
 
-def ray_environment(address: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+def ray_environment(address: str | None, environment: Environment) -> dict[str, str]:
     """Return the variables that Ray must find in this process before it is imported."""
     variables = {"RAY_USAGE_STATS_ENABLED": "0"}
     if (address or environment.get("RAY_ADDRESS") or LOCAL) == LOCAL:
@@ -73,7 +73,7 @@ class RayEngine:
     """Makes the rows of a batch by workers on a cluster, among which its budget and limits are divided."""
 
     address: str | None  # `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started
-    environment: Mapping[str, str]  # key, address, proxies and certificates
+    environment: Environment  # key, address, proxies and certificates
 
     def __call__(self, order: Order, writer: Writer) -> AbstractAsyncContextManager[MakeRow]:
         """Return the context in which workers make rows; raises SettingsError where there can be none."""
@@ -118,7 +118,7 @@ def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) 
     return max(1, min(most, order.concurrency, cpus, by_rpm, most if calls is None else calls))
 
 
-def _passed_on(resolved: resolve.ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
+def _passed_on(resolved: resolve.ResolvedModel, environment: Environment) -> dict[str, str]:
     """Return the environment variables that workers need, and the key, also one from a keyring."""
     needed = re.compile(rf"OPENAI_.*|{PREFIX}.*|.*_(?i:PROXY)|SSL_CERT_(FILE|DIR)")
     passed = {name: value for name, value in environment.items() if needed.fullmatch(name)}
@@ -127,7 +127,7 @@ def _passed_on(resolved: resolve.ResolvedModel, environment: Mapping[str, str]) 
 
 
 def calls_left(
-    budget: limits.Budget, resolved: resolve.ResolvedModel, settings: Settings, environment: Mapping[str, str]
+    budget: limits.Budget, resolved: resolve.ResolvedModel, settings: Settings, environment: Environment
 ) -> int | None:
     """Return how many calls, at twice the length, what is left of the budget is sure to allow; None: no bound."""
     if not budget.is_bounded:
@@ -256,7 +256,7 @@ class Job:
 
     resolved: resolve.ResolvedModel
     settings: Mapping[str, Any]  # those that were given, with absolute paths; else a node's own defaults hold
-    environment: Mapping[str, str] = field(repr=False)  # key, address, proxies and certificates
+    environment: Environment = field(repr=False)  # key, address, proxies and certificates
     budget: limits.Budget
     rpm: float | None
     tpm: float | None

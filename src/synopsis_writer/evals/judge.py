@@ -29,7 +29,7 @@ from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client
 from synopsis_writer.prompts import templates as prompts
 from synopsis_writer.prompts.rules import render_rules
 from synopsis_writer.revising import Page, find_quotation
-from synopsis_writer.settings import Settings, folder
+from synopsis_writer.settings import Environment, Settings, folder
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
 from synopsis_writer.usage import Spent, Usage, format_cost, total_cost, usage_data
 
@@ -256,7 +256,7 @@ def text_block(synopsis: Synopsis) -> str:
 
 @asynccontextmanager
 async def open_judge(
-    model: str, settings: Settings, environment: Mapping[str, str], budget: Budget | None = None
+    model: str, settings: Settings, environment: Environment, budget: Budget | None = None
 ) -> AsyncIterator[Judge]:
     """Open a judge, on a budget that writers share with it; raises InputError and ModelError."""
     choice, templates = resolve_judge(model, settings, environment)
@@ -265,7 +265,7 @@ async def open_judge(
 
 
 def resolve_judge(
-    model: str, settings: Settings, environment: Mapping[str, str]
+    model: str, settings: Settings, environment: Environment
 ) -> tuple[ResolvedModel, Mapping[str, prompts.Template]]:
     """Return the judge's model and templates; raises SettingsError or TemplateError."""
     choice = resolve_model(settings.model_copy(update={"model": model}), environment)

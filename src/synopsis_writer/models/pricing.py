@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from synopsis_writer.document import read_toml
 from synopsis_writer.errors import SettingsError, explain
 from synopsis_writer.models.server import DEFAULT_BASE_URL
-from synopsis_writer.settings import Settings, config_file
+from synopsis_writer.settings import Environment, Settings, config_file
 from synopsis_writer.usage import NO_COST, Cost, Usage
 
 PRICES_FILE = "prices.toml"
@@ -79,7 +79,7 @@ class PriceTable(BaseModel, frozen=True, extra="forbid"):
         return self.models.get(model) or self.models.get(max(starts, key=len, default=""))
 
 
-def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> PriceTable:
+def load_prices(settings: Settings, environment: Environment = os.environ) -> PriceTable:
     """Read the file that is set, or `prices.toml` beside the config file; raises SettingsError, FileError."""
     path = settings.prices or config_file(environment).with_name(PRICES_FILE)
     return read_prices(path) if settings.prices is not None or path.is_file() else PriceTable()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.download import INSTALL, is_packaged_available, pulled_models
 from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
 from synopsis_writer.models.pricing import FREE, HostedPricer, load_prices
-from synopsis_writer.settings import Settings
+from synopsis_writer.settings import Environment, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ResolvedModel:
         return server.server_of(self.base_url or server.DEFAULT_BASE_URL) if self.kind == "hosted" else None
 
 
-def resolve_model(settings: Settings, environment: Mapping[str, str]) -> ResolvedModel:
+def resolve_model(settings: Settings, environment: Environment) -> ResolvedModel:
     """Return the model to ask; raises SettingsError if there is none, or its address cannot be used."""
     named = settings.model
     base_url = server_address(settings, environment)
@@ -77,7 +77,7 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
     return ResolvedModel("hosted", named or settings.hosted_model, _NAMED if named else why, base_url)
 
 
-def server_address(settings: Settings, environment: Mapping[str, str]) -> str | None:
+def server_address(settings: Settings, environment: Environment) -> str | None:
     """Return the address of the server that is set, if one is; raises SettingsError if that is empty."""
     base_url = environment.get(ADDRESS) if settings.base_url is None else settings.base_url
     if base_url is not None and not base_url.strip():
@@ -121,10 +121,7 @@ def _embedded_model(settings: Settings) -> ResolvedModel | None:
 
 
 def open_transport(
-    resolved: ResolvedModel,
-    settings: Settings,
-    environment: Mapping[str, str],
-    on_text: Callable[[str], None] | None = None,
+    resolved: ResolvedModel, settings: Settings, environment: Environment, on_text: Callable[[str], None] | None = None
 ) -> ModelClient:
     """Open the client for a server or a GGUF file, without cache and budget; else as `open_client`."""
     if resolved.kind == "file":
@@ -145,7 +142,7 @@ def open_transport(
 async def open_client(
     resolved: ResolvedModel,  # a server or a file, not the packaged model
     settings: Settings,
-    environment: Mapping[str, str] = os.environ,  # where the key is looked up; then in the keyring
+    environment: Environment = os.environ,  # where the key is looked up; then in the keyring
     on_text: Callable[[str], None] | None = None,  # given the answer while it grows; None asks for it at once
     budget: Budget | None = None,  # the ledger, if several clients share one
 ) -> AsyncIterator[ModelClient]:
@@ -171,7 +168,7 @@ async def open_client(
             await client.close()
 
 
-def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]) -> HostedPricer:
+def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Environment) -> HostedPricer:
     """Return the prices of a model; one on this machine costs nothing. Raises as `load_prices`."""
     if resolved.kind != "hosted":
         return FREE

@@ -137,7 +137,7 @@ class UnclearError(Exception):
 
 
 @dataclass(frozen=True)
-class ProviderLimits:
+class Limits:
     """A provider's limits, and how long to wait for it, in seconds."""
 
     # OpenAI's limits of a file, where 200 MB are taken as the smaller of two readings. A request that alone
@@ -151,7 +151,7 @@ class ProviderLimits:
     first_wait: float = retry.RetryPolicy.first_wait  # before a call is retried, about; then twice as long
 
 
-LIMITS = ProviderLimits()
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class BatchServer:
     model: str  # for messages
     policy: retry.RetryPolicy
     key_hint: str  # why there may be no key
-    limits: ProviderLimits
+    limits: Limits
     state: retry.ServerState = field(default_factory=retry.ServerState)
 
     @property

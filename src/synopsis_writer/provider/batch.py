@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -29,7 +29,7 @@ from synopsis_writer.models.server import CAPABILITIES_FILE, DEFAULT_BASE_URL, h
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.provider import api
 from synopsis_writer.result import Attempt, RowResult
-from synopsis_writer.settings import Settings
+from synopsis_writer.settings import Environment, Settings
 from synopsis_writer.storage.files import input_lines, replacing
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import NO_COST, Spent, Usage
@@ -71,10 +71,10 @@ class Fetch:
 async def submit_batch(
     order: run.Order,
     settings: Settings,
-    environment: Mapping[str, str],
+    environment: Environment,
     *,
     to_folder: Path | None = None,
-    limits: api.ProviderLimits = api.LIMITS,
+    limits: api.Limits = api.LIMITS,
 ) -> Counts:
     """Send pending rows, and those to be repaired, to the provider, or write them `to_folder` for somebody else to run.
 
@@ -97,50 +97,42 @@ async def submit_batch(
 
 
 async def fetch_batch(
-    fetch: Fetch,
-    settings: Settings,
-    environment: Mapping[str, str],
-    *,
-    begun: Callable[[Counts], None] = lambda _: None,
-    made: Callable[[RowResult, bool], None] = lambda *_: None,
-    unsaved: Callable[[RowResult], None] = lambda _: None,
-    limits: api.ProviderLimits = api.LIMITS,
-    stop: run.Stop | None = None,
+    fetch: Fetch, settings: Settings, environment: Environment, hooks: run.Hooks, limits: api.Limits = api.LIMITS
 ) -> Counts:
-    """Take in what came back, and send what is to be repaired; the callbacks are those of `run_batch`.
+    """Take in what came back, and send what is to be repaired.
 
     Raises InputError, and ModelError where the provider failed for good at a shard, or the budget is spent: then
     all other shards were seen to, and the same call again goes on.
     """
-    stop = stop or run.Stop()
     settings = _as_begun(fetch.out, settings)
     resolved = _hosted(settings, environment, is_elsewhere=fetch.from_file is not None)
     with BatchStore(fetch.out, run.made_with(settings, resolved) | _examples_fact(settings)) as store:
         counts = store.counts()
-        begun(counts)
+        hooks.begun(counts)
         if not store.shards() and not store.count_waiting():
             _log.info("no row is at a provider, and none waits to be repaired")
             return counts
         run.end_repairs(store, settings)
-        batch = _ProviderBatch(fetch, store, resolved, settings, environment, limits, made)
+        batch = _ProviderBatch(fetch, store, resolved, settings, environment, limits, hooks)
         variety = run.open_variety(store, batch.writer, settings.disable) if fetch.variety else None
-        batch.saver = run.RowSaver(store, batch.writer, variety, made, records=True)
-        async with batch.writer, run.open_gate(batch.writer, fetch.workers, variety, stop):
+        fetched = replace(hooks, unsaved=lambda _: None)  # what cannot be saved is still at the provider
+        batch.saver = run.RowSaver(store, batch.writer, variety, fetched, records=True)
+        async with batch.writer, run.open_gate(batch.writer, fetch.workers, variety, hooks.stop):
             if fetch.from_file is not None:
                 await batch.read_file(fetch.from_file)
             else:
                 async with batch.connected():
-                    await batch.work(stop, unsaved)
+                    await batch.work()
         return store.counts()
 
 
 async def cancel_batch(
     out: Path,
     settings: Settings,
-    environment: Mapping[str, str],
+    environment: Environment,
     *,
     forget: Collection[int] = (),
-    limits: api.ProviderLimits = api.LIMITS,
+    limits: api.Limits = api.LIMITS,
 ) -> None:
     """Ask the provider to end all open batches, and release shards that were never sent or that somebody else runs.
 
@@ -180,9 +172,9 @@ class _ProviderBatch:
     store: BatchStore
     resolved: resolve.ResolvedModel
     settings: Settings
-    environment: Mapping[str, str]
-    limits: api.ProviderLimits
-    made: Callable[[RowResult, bool], None] = lambda *_: None
+    environment: Environment
+    limits: api.Limits
+    hooks: run.Hooks = field(default_factory=run.Hooks)
     saver: run.RowSaver = field(init=False)
     server: api.BatchServer = field(init=False)
     unreadable: int = 0  # lines of the results that were read last
@@ -389,7 +381,7 @@ class _ProviderBatch:
     def _fail(self, row: BatchRow, reason: str) -> None:
         result = RowResult(row.id, "failed", reason)
         self.store.save(result)
-        self.made(result, True)
+        self.hooks.made(result, True)
 
     async def read_file(self, path: Path) -> None:
         """Take in results of files that somebody else ran; rows that are not in it are pending again."""
@@ -405,7 +397,7 @@ class _ProviderBatch:
         if waiting := self.store.count_waiting():
             _log.info("%s", rows_are(waiting, "to be repaired: by the next submit, or live by a run"))
 
-    async def work(self, stop: run.Stop, unsaved: Callable[[RowResult], None]) -> None:
+    async def work(self) -> None:
         """Take in what is done, and send what is to be repaired; with `wait` until nothing is open."""
         pause, before = self.limits.first_look, self._left()
         while True:
@@ -415,7 +407,7 @@ class _ProviderBatch:
                         with self.going_on(shard.number):
                             await self.send(shard)
                 with self.going_on(_REPAIRS):
-                    await self._repair(stop, unsaved)
+                    await self._repair()
             left = self._left()
             is_waiting = bool(left) or (not may_send and self.store.count_waiting() > 0)
             if not self.order.wait or not is_waiting:
@@ -513,7 +505,7 @@ class _ProviderBatch:
             path.unlink(missing_ok=True)  # all of it is saved
         _say(shard, message)
 
-    async def _repair(self, stop: run.Stop, unsaved: Callable[[RowResult], None]) -> None:
+    async def _repair(self) -> None:
         count = self.store.count_waiting()
         if not count or _REPAIRS in self.faults or self.unsent():
             return
@@ -524,11 +516,10 @@ class _ProviderBatch:
         elif not self.open():
             _log.info("%s", rows_are(count, "repaired by live calls"))
             self.writer.budget = self._budget()
-            saver = replace(self.saver, unsaved=unsaved, records=False)
+            saver = replace(self.saver, hooks=self.hooks, records=False)
             make = partial(run.make_row, self.writer)
-            with stop.listening():
-                await run.make_rows(self.store.waiting(), make, saver, self.order.concurrency, stop)
-            if stop.is_set:
+            await run.make_rows(self.store.waiting(), make, saver, self.order.concurrency)
+            if self.hooks.stop.is_set:
                 raise KeyboardInterrupt
 
     async def _read(self, paths: Sequence[Path], shards: Mapping[str, Shard]) -> Mapping[int, int]:
@@ -593,7 +584,7 @@ class _ProviderBatch:
                 if fault.is_transient:
                     self._requeue(row, attempt, str(fault))
                 else:
-                    self.made(result, True)
+                    self.hooks.made(result, True)
             if line.body is not None:
                 self.writer.record(row.brief, result)
             return
@@ -609,7 +600,7 @@ def _say(shard: Shard, message: str) -> None:
     _log.info("shard %d: %s", shard.number, message)
 
 
-def _hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> resolve.ResolvedModel:
+def _hosted(settings: Settings, environment: Environment, *, is_elsewhere: bool) -> resolve.ResolvedModel:
     """Return the chosen model, a server's; where nothing is sent it needs neither key nor address."""
     if is_elsewhere and settings.model is not None:
         address = settings.base_url or environment.get(resolve.ADDRESS) or "http://localhost/v1"  # has no list prices
