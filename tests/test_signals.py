@@ -123,6 +123,24 @@ def test_a_write_whose_packages_or_gate_still_load(tmp_path: Path, module: str, 
         assert check_end(process, kind) == ""
 
 
+UNHEARD = """
+import asyncio, signal, threading
+from synopsis_writer import Writer
+
+def send():  # to this thread, which wakes no other, as a signal does that comes just before a loop waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+with Writer(model="m", base_url="http://127.0.0.1:9/v1") as writer:
+    threading.Timer(0.5, send).start()
+    writer.run(asyncio.sleep(600))
+"""
+
+
+def test_a_signal_that_does_not_wake_the_loop_is_heard_soon() -> None:
+    done = subprocess.run([sys.executable, "-c", UNHEARD], capture_output=True, text=True, timeout=120, check=False)
+    assert "KeyboardInterrupt" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "kind"),
     [

@@ -605,6 +605,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             if self._runner is None:
                 self._runner = asyncio.Runner()
                 self._connections[self._runner.get_loop()] = _Connection()
+                _wake(self._runner.get_loop())
                 self._finalizer = weakref.finalize(self, _end, self._runner, self._connections)
             return self._runner.run(work)
 
@@ -766,6 +767,11 @@ def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _C
         return
     runner.run(connections.pop(runner.get_loop()).stack.aclose())
     runner.close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop) -> None:
+    """Wake a loop each second: a signal that comes just before it begins to wait, or to another thread, does not."""
+    loop.call_later(1.0, _wake, loop)
 
 
 def _is_in_loop() -> bool:

@@ -78,8 +78,7 @@ class EvalResults:
 
     def rows_of(self, group: Group) -> list[Scored]:
         """Return the scored rows of one group."""
-        names = group.model, group.prompt
-        return [each for each in self.scored if (each.row.model, each.row.prompt) == names]
+        return [each for each in self.scored if (each.row.model, each.row.prompt) == (group.model, group.prompt)]
 
     def style(self, group: Group) -> dict[str, float]:
         """Return how alike and how formulaic the texts are, beside the score; nothing for fewer than two."""

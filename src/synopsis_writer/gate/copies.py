@@ -117,8 +117,7 @@ def run_hashes(words: Sequence[str], names: Collection[str]) -> Hashes:
 
 def name_forms(names: Iterable[str]) -> frozenset[str]:
     """Return the lower-case words of full names without particles, which are words of the text as well."""
-    parts = " ".join(part for name in names for part in name.split() if not part.islower())
-    words = set(lower_words(parts))
+    words = set(lower_words(" ".join(part for name in names for part in name.split() if not part.islower())))
     return frozenset(words | {word + "s" for word in words})  # and their genitives
 
 

@@ -68,8 +68,7 @@ class Journal:
         if made is None:
             with contextlib.suppress(FileError):
                 made = self.read(text.draft).made
-        entry = Draft(draft=text.draft, at=now, text=text, made=made)
-        write_file(path, entry.model_dump_json(), private=True)
+        write_file(path, Draft(draft=text.draft, at=now, text=text, made=made).model_dump_json(), private=True)
         return {"at": now}
 
     @route("GET /journal/{draft}", at_once=True)
