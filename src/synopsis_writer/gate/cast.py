@@ -126,8 +126,7 @@ def _undeclared(subject: Subject, mentions: _Mentions) -> _Problem | None:
     """Find more than a few full names that nobody gave."""
     new = {name: span for name, span in reversed(mentions) if subject.given_words.isdisjoint(name)}
     spans = sorted(new.values())
-    words = [subject.text.raw[slice(*span)] for span in spans]
-    problem = say("undeclared people", n=len(spans), words=words)
+    problem = say("undeclared people", n=len(spans), words=[subject.text.raw[slice(*span)] for span in spans])
     return (problem, spans) if len(spans) > MOST_UNDECLARED else None
 
 

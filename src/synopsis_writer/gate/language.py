@@ -80,8 +80,7 @@ def person(subject: Subject) -> Finding:
     spoken += text.find(pattern("address to the reader"))
     spans = sorted(span for span in spoken if not text.is_quoted(span.start))
     spans = [span for span in spans if not any(name.contains(span.start) for name in names)]
-    words = [text.raw[start:end] for start, end in spans]
-    problem = say("person", words=words) if spans else None
+    problem = say("person", words=[text.raw[start:end] for start, end in spans]) if spans else None
     return judged("person", len(spans), say("limit person"), problem, spans)
 
 
