@@ -5,7 +5,7 @@
 A loopback server in another process answers at once, each brief of the test corpus with its own text. All
 figures are CPU time a brief, of texts never seen before: the bare SDK calls, the gate alone, and whole writes
 with selection, prompt, gate, saving, run log and cache, each in a process of its own that the pool's examples
-have warmed up.
+have warmed up, and that collects garbage as seldom as the command does.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from typing import Any
 import openai
 
 from benchmarks.table import Row, print_table
+from synopsis_writer.cli import THRESHOLD
 from synopsis_writer.drafting import Judge, ModelAuthor, write
 from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.log import Recording, Run, RunLog
@@ -126,6 +127,7 @@ async def whole_writes(writer: Writer, settings: Settings, out: Path) -> float:
 
 def measure(what: str, base_url: str, place: str, pipe: Connection) -> None:
     """Measure one of the three in this process, and send the milliseconds."""
+    gc.set_threshold(*THRESHOLD)
     settings = load_settings({"base_url": base_url, "model": MODEL, "cache": Path(place) / "cache"}, {})
     writer = warmed_desk(settings)
     if what == "bare":
