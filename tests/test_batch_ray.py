@@ -551,7 +551,8 @@ def test_a_cluster_that_the_command_starts_listens_on_loopback_alone(tmp_path: P
             addresses = listening(process.pid)
         finally:
             for started in descendants(process.pid):
-                os.kill(started, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile, by itself
+                    os.kill(started, signal.SIGKILL)
             process.communicate()
     assert addresses
     assert addresses <= LOOPBACK
