@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -221,8 +221,8 @@ class Judge:
         return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
 
     async def _find(self, synopsis: Synopsis, attempt: Attempt) -> Findings:
-        more: dict[str, Any] = {"story": self._story} if self._story else {"is_ordered": self.is_ordered}
-        found = self._examine(synopsis, self.brief, self.show, truncated=attempt.answer.is_truncated, **more)
+        asked = {"truncated": attempt.answer.is_truncated, "is_ordered": self.is_ordered and self._story is None}
+        found = self._examine(synopsis, self.brief, self.show, **asked, story=self._story)
         findings = found if isinstance(found, tuple) else await found
         return sum((find(synopsis, self.show, self.brief) for find in self._finders), findings)
 

@@ -17,7 +17,7 @@ from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, 
 from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.settings import folder as packaged
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
-from synopsis_writer.storage.files import find_files, real_path, save, write_file
+from synopsis_writer.storage.files import find_files, read_input, real_path, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
 _log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def add(source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
     body = content[content.index("\n---\n") :].encode()
     for path in (folder / known.slug).glob("*.md"):
-        if path.read_bytes().endswith(body):
+        if read_input(path).endswith(body):
             raise ExampleError(f"{source.where}: is in the pool already: see {path}, or remove that first")
     return _save(content, synopsis.title, folder, known)
 

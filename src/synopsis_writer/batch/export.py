@@ -65,7 +65,8 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
                 home.mkdir(exist_ok=True)
                 path = home / f"{slug(row.id)}.md"
                 if path.exists():
-                    path = home / f"{slug(row.id)}-{hashlib.sha256(row.id.encode()).hexdigest()[:16]}.md"
+                    digest = hashlib.sha256(row.id.encode("utf-8")).hexdigest()[:16]
+                    path = home / f"{slug(row.id)}-{digest}.md"
                 path.write_bytes(render(_fields(row), row.synopsis.text, "md").encode("utf-8"))
     except OSError as error:
         raise FileError(f"cannot export into {os_reason(error, folder)}: name another folder") from error

@@ -61,7 +61,7 @@ def make_app(name: str = "", *, is_list: bool = False) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(options.with_flags(_root))
-    for command in [name] if name and not is_list else _COMMANDS:
+    for command in [name] if name else _COMMANDS:
         module, _, attribute = _COMMANDS[command].partition(".")
         part = getattr(importlib.import_module(f"synopsis_writer.cli.{module}"), attribute)
         if is_list:
@@ -101,7 +101,8 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
     first = next((each for each in given if not each.startswith("-")), "")
     is_list = given[:1] in (["-h"], ["--help"]) or _COMMANDS.keys().isdisjoint(given)
     is_list = is_list and "_SYNOPSIS_COMPLETE" not in os.environ
-    command = typer.main.get_command(make_app(first if first in _COMMANDS else "", is_list=is_list))
+    name = first if first in _COMMANDS and not is_list else ""
+    command = typer.main.get_command(make_app(name, is_list=is_list))
     _improve_help(command)
     flags = given[: given.index("--")] if "--" in given else given
     values = {*flags, *map("=".join, itertools.pairwise(flags))}

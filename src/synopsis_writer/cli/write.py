@@ -172,7 +172,8 @@ class _Delivery:
             self.code = max(self.code, error.exit_code)
             return
         for each in retold:
-            self.deliver(each, partial(_save, writer, saving, each, partial(each.save, beside=beside), beside))
+            save = partial(each.save, beside=beside)
+            self.deliver(each, partial(_save, writer, saving, each, save, beside))
         first = source.cost if isinstance(source, results.Result) else None
         lengths = (source, *retold) if isinstance(source, results.Result) else retold
         total = usage.total_cost(each.cost for each in lengths)

@@ -144,8 +144,10 @@ _LONG_LINE = 40  # characters, from which on a line that begins with a capital g
 
 def _line_breaks(text: str) -> Iterator[_Edit]:
     """Yield the line breaks inside a sentence; one below a title, or in a list, is none."""
+    if "\n" not in text:  # usually: a paragraph of an answer
+        return
     title = title_and_text(text)[0]
-    for match in pattern("line break").finditer(text) if "\n" in text else ():  # quickly, and usually so
+    for match in pattern("line break").finditer(text):
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         following = text[match.end() :].partition("\n")[0]
         is_title = title and title == line.strip("#*_ \t")

@@ -23,7 +23,7 @@ THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
 _BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
 _SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in none of its words
-_CERTAIN = 0.9  # that a theme is not German: of 325 German ones none is taken for another language at all
+_CERTAIN = 0.9  # probability of another language; none of 325 German themes is taken for one
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
 CLOSENESS = 2.4  # of words and meanings together, in standard deviations
@@ -79,7 +79,7 @@ class _Told(NamedTuple):
 
 def theme(subject: Subject) -> Finding | None:
     """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
-    # A person's text may tell its theme in quite other words: too few are a warning, and only hardly any refuse it.
+    # A text that a person has may tell its theme in quite other words: it is refused only where next to none turn up.
     if subject.brief is None or not subject.brief.theme:
         return None
     share, missing = told_share(subject)
@@ -91,9 +91,9 @@ def theme(subject: Subject) -> Finding | None:
         language, certainty = lexicon.classify(subject.brief.theme)
         if language != "de" and certainty > _CERTAIN:  # its words are not those of a German text
             return None
-    is_strange = subject.is_ordered or (share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED)
+    is_untold = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
     problem = say("theme", words=missing) if share < least else None
-    level: Level = "error" if is_strange or not problem else "warning"
+    level: Level = "error" if subject.is_ordered or is_untold or not problem else "warning"
     return judged("theme", share, say("limit theme", least=least), problem, level=level)
 
 

@@ -72,7 +72,7 @@ class ExampleIndex:
     starts: npt.NDArray[np.int64]  # the number of each stem's first entry, and of all; shape (stems + 1,)
     entries: Integers  # the rows that hold a stem, stem by stem; shape (entries,)
     weights: Scores  # their BM25 scores; shape (entries,)
-    cache: Path | None = None  # where the features of the examples' texts are cached
+    cache: Path | None = None  # of the texts' features; named after all examples
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
@@ -84,10 +84,11 @@ class ExampleIndex:
         """The features of each row's text, from the cache; in a large pool, or without a cache, none."""
         if not self.cache or len(self.examples) > _MOST_CACHED:
             return ()
-        names, texts = ("features.py", "text.py", "data/features.txt"), [each.synopsis for each in self.examples]
+        names = ("features.py", "text.py", "data/features.txt")
         code = (read_text(Path(features.__file__).parent / name) for name in names)
-        path = self.cache / digest([__version__, *code, *(text.as_json() for text in texts)])
-        return [Features(**each) for each in cached_value(path, lambda: [vars(features_of(text)) for text in texts])]
+        path = self.cache.with_name(digest([self.cache.name, __version__, *code]))
+        found = cached_value(path, lambda: [vars(features_of(example.synopsis)) for example in self.examples])
+        return [Features(**each) for each in found]
 
     def features(self, row: int) -> Features:
         """Return the features of a row's text."""
@@ -249,7 +250,7 @@ def index_examples(examples: Sequence[Example], folder: Path | None = None) -> E
     data = (part for e in examples for part in (e.id, e.brief.model_dump_json(), e.synopsis.model_dump_json()))
     key = digest([f"{_VERSION} {STEM} {K1} {B}", *data])
     path = folder / key if folder and len(examples) >= FEWEST_CACHED else None
-    cache = folder and folder.with_name("features")
+    cache = folder and folder.with_name("features") / key
     return ExampleIndex(examples, numbers, **cached_arrays(path, build), cache=cache)
 
 
