@@ -31,7 +31,7 @@ FORMS = tuple(built_in_house().forms)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWS = ("In aller Freundschaft", "Rote Rosen", "Alles was zählt", "Sturm der Liebe", "Gute Zeiten, schlechte Zeiten")
-MARK = "Auftrag"  # stands in each brief before the number of its text
+MARK = "Textnummer"  # stands in each brief before the number of its text, and nowhere else in a prompt
 _RAREST = 2.0  # Zipf frequency of a word that is put in
 _SHORTEST, _LONGEST = 3, 38  # words of a sentence that is used
 _SHORTEST_NOUN = 5  # letters

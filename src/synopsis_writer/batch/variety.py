@@ -20,12 +20,11 @@ from synopsis_writer.document import read_fields
 from synopsis_writer.errors import BriefError
 from synopsis_writer.gate import copies
 from synopsis_writer.gate.cast import Name, parse_name
-from synopsis_writer.gate.features import features_of as text_features
 from synopsis_writer.gate.finding import Finding, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
 from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.story import COPIED_RUN
-from synopsis_writer.gate.text import Span, folded, lower_words, word_spans
+from synopsis_writer.gate.text import Span, analyse, folded, lower_words, word_spans
 from synopsis_writer.settings import Settings
 from synopsis_writer.show import Show
 from synopsis_writer.storage.sqlite import transaction
@@ -95,7 +94,7 @@ class Variety:
     def find(self, synopsis: Synopsis, show: Show, brief: Brief) -> tuple[Finding, ...]:
         """Compare a text with the accepted ones: one finding a check, in the order of `CHECKS`."""
         features = features_of(synopsis, show)
-        opening, spans = features.opening, [Span(0, len(text_features(synopsis).opening))]
+        opening, spans = features.opening, [Span(0, len(first_sentence(synopsis)))]
         checks: dict[str, Callable[[], Finding]] = {
             "variety_copy": lambda: self._copy(synopsis, show, features),
             "variety_opening": lambda: self._same("opening", opening, opening, spans),
@@ -196,10 +195,15 @@ def folded_title(title: str) -> str:
     return _ARTICLE.sub("", re.sub(r"[\W_]+", " ", folded(title)).strip(), count=1)
 
 
+def first_sentence(synopsis: Synopsis) -> str:
+    """Return the first sentence with words; empty where there is none."""
+    return next((sentence.text for sentence in analyse(synopsis.text).sentences if sentence.length), "")
+
+
 def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     """Return the stems of the first four content words, without those of `names` and of the show's name."""
     left_out = copies.name_forms((show.name, *show.aliases)).union(names)
-    words = [word for word in lower_words(text_features(synopsis).opening) if word not in left_out]
+    words = [word for word in lower_words(first_sentence(synopsis)) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
     opening = content[:OPENING] if len(content) >= OPENING else words
     return " ".join(map(stem, opening)) if len(opening) >= _SHORTEST_OPENING else ""

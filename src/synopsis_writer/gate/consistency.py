@@ -195,7 +195,7 @@ def _dates(_: _People, text: Text) -> _Problems:
     for match in (*pattern("impossible time").finditer(text.raw), *years):
         yield Span(*match.span()), ""
     days = list(pattern("name of a day").finditer(text.raw))
-    for match in pattern("later day").finditer(text.raw):
+    for match in pattern("later day").finditer(text.raw) if days else ():
         later = number_value(match["days"])[0] if match["days"] else 1
         sentence = text.raw.rfind(". ", 0, match.start()) + 1
         before = [day for day in days if day.start() < match.start()]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel
@@ -67,13 +68,13 @@ def features_of(synopsis: Synopsis) -> Features:
     """Return the features of a text."""
     text = analyse(synopsis.text)
     people = tuple(person.name for person in synopsis.characters)
-    sentences = [sentence for sentence in text.sentences if sentence.length]
-    if not sentences:
+    first = next(filter(attrgetter("length"), text.sentences), None)
+    last = next(filter(attrgetter("length"), reversed(text.sentences)), None)
+    if first is None or last is None:
         return Features(people=people)
     names = {parse_name(name): name for name in people}
     whose = {word: names[name] for word, name in owners(names).items()}
     whose = {f"{word}s": name for word, name in whose.items()} | whose  # genitives
-    first, last = sentences[0], sentences[-1]
     view = next((whose[word.lower] for word in text.words if word.lower in whose), "")
     kinds = _kind_of(text, first, whose), _kind_of(text, last, whose)
     found = _motifs_of(text, synopsis.title, last, whose)

@@ -167,6 +167,7 @@ _QUOTE = re.compile(
 )
 
 
+@lru_cache(maxsize=16)  # a text is judged, and then compared with others
 def analyse(raw: str) -> Text:
     """Analyse a text in its composed form (NFC); of one longer than `MOST_CHARACTERS` the beginning."""
     text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", raw[:MOST_CHARACTERS]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from synopsis_writer.answers import is_closed, without_thoughts
@@ -35,7 +36,7 @@ class Answer:
     is_cached: bool = False  # it came out of the cache, and took no tokens
     service_tier: str = ""  # that the server reports, which sets the price; empty: none
 
-    @property
+    @cached_property  # it is asked for several times
     def content(self) -> str:
         """The text without the model's thoughts."""
         return without_thoughts(self.text, is_cut=self.finish == "length")
