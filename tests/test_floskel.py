@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from synopsis_writer.document import Document
-from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.finding import Finding, Language
 from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.gate.messages import Language
 from synopsis_writer.gate.phrases import floskel, stock_phrases
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import House, built_in_house, make_house

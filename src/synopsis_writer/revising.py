@@ -21,9 +21,8 @@ from synopsis_writer.examples import listed_people, named_members, read_brief, r
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
 from synopsis_writer.gate.features import Features, features_of, kind_wording
-from synopsis_writer.gate.finding import Finding, Level, judged, worded
+from synopsis_writer.gate.finding import Finding, Language, Level, Wording, judged, quoted, say, worded
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, pattern, stem
-from synopsis_writer.gate.messages import Language, Wording, quoted, say
 from synopsis_writer.gate.text import Span, lower_words
 from synopsis_writer.house.form import REVIEW
 from synopsis_writer.log import Recording

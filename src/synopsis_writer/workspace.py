@@ -17,11 +17,10 @@ from synopsis_writer.errors import FileError, InputError, SettingsError
 from synopsis_writer.examples import Example, Pool, read_brief
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
-from synopsis_writer.gate.finding import Finding, waive, waivers_of
+from synopsis_writer.gate.finding import Finding, Language, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import cache_in
-from synopsis_writer.gate.messages import Language
 from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.house.house import House, open_house
 from synopsis_writer.models.base import Answer, bill_data

@@ -20,9 +20,8 @@ from synopsis_writer.document import read_fields
 from synopsis_writer.errors import BriefError
 from synopsis_writer.gate import copies
 from synopsis_writer.gate.cast import Name, parse_name
-from synopsis_writer.gate.finding import Finding, judged
+from synopsis_writer.gate.finding import Finding, judged, say
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
-from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import Span, analyse, folded, lower_words, word_spans
 from synopsis_writer.settings import Settings

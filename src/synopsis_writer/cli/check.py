@@ -30,7 +30,8 @@ with lazily():
     from synopsis_writer.batch import export as rows
     from synopsis_writer.batch import store
     from synopsis_writer.formats import reading, sheets
-    from synopsis_writer.gate import fixes, messages
+    from synopsis_writer.gate import finding as wording
+    from synopsis_writer.gate import fixes
     from synopsis_writer.house import house as houses
     from synopsis_writer.models import base
     from synopsis_writer.storage import files as storage
@@ -152,7 +153,7 @@ def _stdin() -> bytes:
 
 
 def _lines(result: "workspace.Report") -> Iterator[str]:
-    say = messages.say
+    say = wording.say
     refused, warned, waived = result.refused, result.warnings, result.waived
     counts = {"n": len(refused), "count": len(result.findings), "form": result.form}
     parts = [say("refused" if refused else "all passed", **counts)]

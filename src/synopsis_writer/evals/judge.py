@@ -20,7 +20,7 @@ from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import JUDGE_METRICS
 from synopsis_writer.evals.record import Line, Row, Spending, append_line, read_lines
 from synopsis_writer.evals.suite import Case, LoadedSuite
-from synopsis_writer.gate.messages import quoted
+from synopsis_writer.gate.finding import quoted
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.house.house import House, built_in_house, load_house, open_house
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient

@@ -8,9 +8,8 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from synopsis_writer.gate import lexicon
-from synopsis_writer.gate.finding import Finding, Subject, judged
+from synopsis_writer.gate.finding import Finding, Subject, Wording, judged, say
 from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
-from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up

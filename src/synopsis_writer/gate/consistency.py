@@ -9,9 +9,8 @@ from itertools import pairwise
 from rapidfuzz.distance import OSA
 
 from synopsis_writer.gate.cast import Name, callings, kin_words, nominative, occupation, owners, parse_name
-from synopsis_writer.gate.finding import Finding, Subject, judged
+from synopsis_writer.gate.finding import Finding, Subject, judged, say
 from synopsis_writer.gate.lexicon import commonness, own_words, pattern, word_lists
-from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.numbers import number_range, number_value
 from synopsis_writer.gate.text import NAME, Span, Text, is_noun, lower_words, word_parts
 

@@ -15,9 +15,8 @@ from pydantic import BaseModel
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import count_of
 from synopsis_writer.gate.cast import longest_ending, occupation, owners, parse_name
-from synopsis_writer.gate.finding import Finding, Level, judged
+from synopsis_writer.gate.finding import Finding, Level, Wording, judged, say
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
-from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.text import Sentence, Span, Text, analyse, lower_words
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis

@@ -9,9 +9,8 @@ from synopsis_writer.formats.reading import title_and_text
 from synopsis_writer.gate import cast, consistency, form, language, lengths, lexicon, phrases, story, theme
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
-from synopsis_writer.gate.finding import Finding, Subject, worded
+from synopsis_writer.gate.finding import Finding, Language, Subject, worded
 from synopsis_writer.gate.form import find_actors
-from synopsis_writer.gate.messages import Language
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.house.house import House

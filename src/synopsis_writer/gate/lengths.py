@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from synopsis_writer.gate import cast
 from synopsis_writer.gate.cast import Kin, Name, calling, callings, kin, nominative, occupation, parse_name
-from synopsis_writer.gate.finding import Finding, Subject, judged
+from synopsis_writer.gate.finding import Finding, Subject, Wording, judged, say
 from synopsis_writer.gate.lexicon import TITLES, own_words, stem
-from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.numbers import read_numbers
 from synopsis_writer.gate.text import DETERMINERS, NAME, Span, Text, analyse, is_noun, lower_words, word_parts
 from synopsis_writer.synopsis import Synopsis

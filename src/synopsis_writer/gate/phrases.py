@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
 
-from synopsis_writer.gate.finding import Finding, Subject, judged
+from synopsis_writer.gate.finding import Finding, Subject, judged, say
 from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.text import Sentence, Span, Text
 
 _BEFORE, _BEHIND = 12, 7  # words between a phrase and its verb: `stellt …`, and `… gestellt hat`

@@ -28,8 +28,8 @@ from synopsis_writer.evals.ratings import Rater
 from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
 from synopsis_writer.formats.sheets import SHEETS, export
+from synopsis_writer.gate.finding import Language, check_names
 from synopsis_writer.gate.form import count_characters
-from synopsis_writer.gate.messages import Language, check_names
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.house.house import accept_words, open_house
 from synopsis_writer.log import Version, word_diff

@@ -21,8 +21,8 @@ from synopsis_writer.answers import parts_so_far
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
+from synopsis_writer.gate.finding import status_line
 from synopsis_writer.gate.gate import failures
-from synopsis_writer.gate.messages import status_line
 from synopsis_writer.page.routing import AnswerError, Json, Sent, failure_of, route
 from synopsis_writer.page.texts import Part, Text, text_of
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
