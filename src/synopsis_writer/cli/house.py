@@ -24,7 +24,6 @@ with lazily():
     from synopsis_writer.gate import features
     from synopsis_writer.house import house as houses
     from synopsis_writer.learning import learn as learning
-    from synopsis_writer.learning import proof as proofs
     from synopsis_writer.learning import texts as own_texts
     from synopsis_writer.prompts import rules as prompt_rules
     from synopsis_writer.prompts import templates
@@ -126,7 +125,7 @@ def check(house: Path | None = options.HOUSE) -> Output:
     if (stray := next((own for own in texts if own.form not in opened.forms), None)) is not None:
         known = ", ".join(opened.forms)
         raise InputError(f"{stray.source.where}: no form '{stray.form}': the house has {known}")
-    proof = proofs.prove(texts, lambda _: (opened, pool.shows))
+    proof = learning.prove(texts, lambda _: (opened, pool.shows))
     strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
     for line in strict:
         refused = f"{len(line.refused)} of {line.texts} texts"
@@ -134,7 +133,7 @@ def check(house: Path | None = options.HOUSE) -> Output:
     return _proven(proof, str(settings.house or opened.name), GateRefusedError.exit_code if strict else 0)
 
 
-def _proven(proof: "proofs.Proof", house: str, code: int = 0) -> Output:
+def _proven(proof: "learning.Proof", house: str, code: int = 0) -> Output:
     lines = []
     for form in dict.fromkeys(line.form for line in proof.lines):
         lines.append(f"{form}: how each check judges your own texts")
@@ -155,7 +154,7 @@ def _proven(proof: "proofs.Proof", house: str, code: int = 0) -> Output:
     return Output({"house": house, **proof.as_data()}, lines, code=code)
 
 
-def _limit(line: "proofs.Line") -> str:
+def _limit(line: "learning.Line") -> str:
     ids = ", ".join((*line.refused, *line.named))
     return f"{line.limit} ({ids})" if ids else line.limit
 
