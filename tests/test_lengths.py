@@ -16,8 +16,7 @@ from synopsis_writer.errors import SettingsError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.house.house import House, load_house
-from synopsis_writer.prompts.rules import render_rules
-from synopsis_writer.prompts.templates import estimate_tokens
+from synopsis_writer.prompts.templates import estimate_tokens, render_rules
 from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show
 from synopsis_writer.testing import ScriptedClient

@@ -8,8 +8,7 @@ import pytest
 from synopsis_writer.brief import make_brief
 from synopsis_writer.house.form import Form
 from synopsis_writer.house.house import House, built_in_house, load_house
-from synopsis_writer.prompts.rules import count, render_rules, share, span
-from synopsis_writer.prompts.templates import load_prompts
+from synopsis_writer.prompts.templates import count, load_prompts, render_rules, share, span
 from synopsis_writer.settings import folder
 from synopsis_writer.show import generic_show
 

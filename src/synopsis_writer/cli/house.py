@@ -25,7 +25,6 @@ with lazily():
     from synopsis_writer.house import house as houses
     from synopsis_writer.learning import learn as learning
     from synopsis_writer.learning import texts as own_texts
-    from synopsis_writer.prompts import rules as prompt_rules
     from synopsis_writer.prompts import templates
     from synopsis_writer.storage import files as storage
 
@@ -49,7 +48,7 @@ def show_house(
     words, marks = ", ".join(shown.known_words) or "none", " ".join(shown.quotation_marks)
     lines = [f"{shown.name}: {shown.orthography}, marks {marks}, known words: {words}"]
     for each in forms:
-        rules = prompt_rules.render_rules(each, shown)
+        rules = templates.render_rules(each, shown)
         levels = [f"{check}: {level}" for check, level in each.checks.items() if level != "error"]
         lines.append("\n- ".join([f"\n{each.name}: {rules.purpose}", *rules.form, *rules.style, *levels]))
     return Output(data, lines)

@@ -27,7 +27,7 @@ from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.prompts import templates as prompts
-from synopsis_writer.prompts.rules import render_rules
+from synopsis_writer.prompts.templates import render_rules
 from synopsis_writer.revising import Page, find_quotation
 from synopsis_writer.settings import Environment, Settings, folder
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
