@@ -6,8 +6,7 @@ import pytest
 
 from synopsis_writer.errors import ConnectionFailedError, FileError
 from synopsis_writer.models.base import Answer, Limits, Message
-from synopsis_writer.models.cache import ResponseCache
-from synopsis_writer.models.limits import CachingClient, request_key
+from synopsis_writer.models.limits import CachingClient, ResponseCache, request_key
 from synopsis_writer.settings import CacheUse
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage

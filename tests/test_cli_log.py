@@ -15,7 +15,7 @@ import pytest
 
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
-from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.models.limits import ResponseCache
 from tests.support.forked import Forked
 from tests.support.loopback import Body, Fault, LoopbackServer, Reply, Silence
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved

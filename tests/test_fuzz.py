@@ -36,7 +36,7 @@ from synopsis_writer.formats.sheets import SHEETS, Slot, sheet_of, xmltv_sheets
 from synopsis_writer.house.house import load_house
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
-from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.models.limits import ResponseCache
 from synopsis_writer.models.pricing import read_prices
 from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models
 from synopsis_writer.models.retry import InvalidResponseError

@@ -14,7 +14,7 @@ from synopsis_writer.batch.store import RECORD_FILE, BatchStore
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
-from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.models.limits import ResponseCache
 from synopsis_writer.prompts.templates import load_template
 from synopsis_writer.result import RowResult
 from tests.support.loopback import LoopbackServer, Reply

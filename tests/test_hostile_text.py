@@ -23,7 +23,7 @@ from synopsis_writer.characters import clean_name, printable
 from synopsis_writer.errors import ModelError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
-from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.models.limits import ResponseCache
 from synopsis_writer.models.responses import StreamedAnswer, read_answer
 from synopsis_writer.settings import load_settings
 from synopsis_writer.usage import Usage

@@ -18,8 +18,8 @@ from synopsis_writer.answers import find_objects, parts_so_far, read_json
 from synopsis_writer.errors import ModelError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
-from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.models.limits import ResponseCache
 from synopsis_writer.models.responses import EventReader, StreamedAnswer, read_bounded
 from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.result import Attempt

@@ -14,9 +14,8 @@ from synopsis_writer.drafting import Judge, ModelAuthor, write
 from synopsis_writer.errors import ModelError, UnavailableError
 from synopsis_writer.log import Recording, Run, RunLog
 from synopsis_writer.models.base import Limits
-from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.hosted import HostedClient
-from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
+from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient, ResponseCache
 from synopsis_writer.models.pricing import HostedPricer
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.settings import load_settings

@@ -24,7 +24,7 @@ with lazily():
     from synopsis_writer import log as runlog
     from synopsis_writer import result, revising, usage
     from synopsis_writer.formats import reading
-    from synopsis_writer.models import cache as caches
+    from synopsis_writer.models import limits as caches
     from synopsis_writer.models import resolve, server
     from synopsis_writer.storage import files, sqlite
 

@@ -1,22 +1,110 @@
-"""Clients that wrap another: they stop at a budget, wait for a rate limit, or return an answer again."""
+"""Clients that wrap another: they stop at a budget, wait for a rate limit, or return a cached answer again."""
 
 import asyncio
 import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
-from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError, message_of
-from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient, Schema
-from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.errors import BudgetSpentError, FileError, ModelError, SettingsError, message_of
+from synopsis_writer.models.base import MOST_ANSWER, Answer, ClientWrapper, Limits, Message, ModelClient, Schema
 from synopsis_writer.models.pricing import PRICES_FILE, HostedPricer
 from synopsis_writer.models.retry import log_wait
 from synopsis_writer.settings import CacheUse
+from synopsis_writer.storage import sqlite
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, format_cost
+
+_MIGRATIONS = Path(__file__).with_name("data").joinpath("cache.sql").read_text(encoding="utf-8").split("\n\n")
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """How much is cached: answers, their bytes, and the seconds since 1970 of the oldest (0: none)."""
+
+    answers: int
+    bytes: int
+    oldest: float
+
+
+class ResponseCache:
+    """Answers in one SQLite file, each valid for some days; raises FileError if it cannot be opened."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        megabytes: float = 200,
+        days: float = 90,
+        clock: Callable[[], float] = time.time,  # seconds since 1970
+        open_file: sqlite.OpenFile = sqlite.open_database,  # `read_database` to only look into the file
+    ) -> None:
+        self._path, self._most_bytes = path, megabytes * 1_000_000
+        self._most_seconds, self._clock = days * 86_400, clock
+        self._database = open_file(path, _MIGRATIONS)
+
+    def get(self, key: str) -> Answer | None:
+        """Return a cached answer: it costs nothing, and took no time."""
+        query = "SELECT text, finish, model FROM answers WHERE key = ? AND kept > ?"
+        with self._errors_explained():
+            row = self._database.execute(query, (key, self._clock() - self._most_seconds)).fetchone()
+        if row is None or not all(isinstance(value, str) for value in row):  # a damaged row
+            return None
+        text, finish, model = row
+        return Answer(text, finish, Usage(), 0.0, model, None, NO_COST, is_cached=True)
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Save an answer, and delete what is too old or too much."""
+        size = len(answer.text.encode("utf-8", "replace"))
+        if size > MOST_ANSWER:
+            return
+        now = self._clock()
+        row = (key, now, size, answer.text, answer.finish, answer.model)
+        outdated = "DELETE FROM answers WHERE key = ? OR kept <= ? RETURNING bytes"
+        with self._errors_explained(), sqlite.transaction(self._database):
+            gone = self._database.execute(outdated, (key, now - self._most_seconds)).fetchall()
+            self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+            # Adding up ten thousand answers for each new one would take longer than everything else.
+            total = self._database.execute("SELECT bytes FROM total").fetchone()[0]
+            total += size - sum(freed for (freed,) in gone)
+            oldest = self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid")
+            while total > self._most_bytes and (found := oldest.fetchone()):
+                self._database.execute("DELETE FROM answers WHERE key = ?", found[:1])
+                total -= found[1]
+            self._database.execute("UPDATE total SET bytes = ?", (total,))
+
+    def size(self) -> CacheSize:
+        """Return how much is cached."""
+        query = "SELECT count(*), sum(bytes), min(kept) FROM answers"
+        with self._errors_explained():
+            count, total, oldest = self._database.execute(query).fetchone()
+            return CacheSize(count, int(total or 0), min(max(float(oldest or 0), 0.0), self._clock()))
+
+    def clear(self) -> bool:
+        """Delete all answers; return whether their texts are overwritten, not later as another reads them."""
+        with self._errors_explained(), sqlite.transaction(self._database):
+            self._database.execute("DELETE FROM answers")
+            self._database.execute("UPDATE total SET bytes = 0")
+        return sqlite.overwrite(self._database)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite.SQLITE_ERRORS as error:
+            reason = sqlite.describe(error, "empty it with synopsis cache clear")
+            raise FileError(f"cache {self._path}: {reason}, or go on with --cache off") from error
+
 
 _log = logging.getLogger(__name__)
 

@@ -13,9 +13,8 @@ from typing import Any, Literal
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.models import server
 from synopsis_writer.models.base import Limits, ModelClient
-from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.download import INSTALL, is_packaged_available, pulled_models
-from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
+from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient, ResponseCache
 from synopsis_writer.models.pricing import FREE, HostedPricer, load_prices
 from synopsis_writer.settings import Environment, Settings
 
