@@ -6,8 +6,8 @@ import pytest
 
 from synopsis_writer.brief import make_brief
 from synopsis_writer.examples import load_pool
+from synopsis_writer.gate.consistency import lengths
 from synopsis_writer.gate.finding import Finding, Subject
-from synopsis_writer.gate.lengths import lengths
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.show import generic_show

@@ -261,7 +261,7 @@ class Prompts:
             rules = {name: render_rules(form, self.house) for name, form in self.house.forms.items()}
             return {f"prompt form {name}": "\n".join((it.purpose, *it.form, *it.style)) for name, it in rules.items()}
 
-        code = [read_text(Path(__file__).with_name(name)) for name in ("rules.py", "rules.j2")]
+        code = [read_text(Path(__file__)), read_text(Path(__file__).with_name("rules.j2"))]
         path = cache and cache / digest([__version__, *code, self.house.model_dump_json()])
         sources = {f"prompt {name}": template.source for name, template in self.templates.items()}
         return {**sources, **cached_value(path, render)}
