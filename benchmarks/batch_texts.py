@@ -24,7 +24,7 @@ from synopsis_writer.gate import text
 from synopsis_writer.gate.form import _known_forms, tense_of
 from synopsis_writer.gate.lexicon import commonness, gender, is_known
 from synopsis_writer.gate.text import Sentence, Text, analyse
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 FORMS = tuple(built_in_house().forms)

@@ -171,7 +171,7 @@ def _languages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return tmp_path_factory.mktemp("languages")
     from synopsis_writer.gate import gate, lexicon
-    from synopsis_writer.house.house import built_in_house
+    from synopsis_writer.house import built_in_house
 
     folder = tmp_path_factory.getbasetemp().parent / "languages"
     with filelock.FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ from synopsis_writer.evals.checks import HALVES, KINDS, load_texts
 from synopsis_writer.gate.consistency import consistency
 from synopsis_writer.gate.finding import Finding, worded
 from synopsis_writer.gate.gate import Gate
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.show import CastMember, Show
 from synopsis_writer.synopsis import Character
 from tests.corpus.measure import good_texts

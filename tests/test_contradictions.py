@@ -9,7 +9,7 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.consistency import lengths
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.show import generic_show
 from synopsis_writer.synopsis import Character, Synopsis
 

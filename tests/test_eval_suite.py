@@ -11,7 +11,7 @@ from synopsis_writer.evals.results import unmet_thresholds
 from synopsis_writer.evals.suite import Suite, case_hash, load_case, load_cases, load_suite
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.gate import failures
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.settings import load_settings
 from synopsis_writer.workspace import open_workspace
 from tests.houses.corpora import HOUSES

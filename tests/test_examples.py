@@ -12,7 +12,7 @@ from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import add, load_example, load_pool
 from synopsis_writer.formats.reading import read_source
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.learning.learn import calibrate
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.settings import Settings, folder

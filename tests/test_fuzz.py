@@ -33,7 +33,7 @@ from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.examples import load_example
 from synopsis_writer.formats.reading import read_sources
 from synopsis_writer.formats.sheets import SHEETS, Slot, sheet_of, xmltv_sheets
-from synopsis_writer.house.house import load_house
+from synopsis_writer.house import load_house
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.limits import ResponseCache

@@ -13,7 +13,7 @@ from synopsis_writer.gate.cast import Name, parse_name
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.show import CastMember, Show, foreign_cast
 
 GRAMMAR = ("tense", "spelling", "agreement", "cast")

@@ -9,8 +9,7 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.gate.gate import ALL_CHECKS
-from synopsis_writer.house.form import CHECK_NAMES, REVIEW
-from synopsis_writer.house.house import House, built_in_house, load_house
+from synopsis_writer.house import CHECK_NAMES, REVIEW, House, built_in_house, load_house
 from synopsis_writer.settings import folder
 
 SHORT = """\

@@ -10,7 +10,7 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.gate import CHECKS, Gate, failures, warnings
-from synopsis_writer.house.house import House, load_house
+from synopsis_writer.house import House, load_house
 from synopsis_writer.show import Show
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import Terminal

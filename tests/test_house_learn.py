@@ -19,8 +19,7 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.formats.reading import first_sentence, paragraphs
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate
-from synopsis_writer.house.form import Form
-from synopsis_writer.house.house import built_in_house, load_house
+from synopsis_writer.house import Form, built_in_house, load_house
 from synopsis_writer.learning.learn import Learnt, Line, learn_house, learn_proven, prove, shrunk_limits
 from synopsis_writer.learning.texts import own_text, read_texts, with_forms
 from synopsis_writer.settings import folder, load_settings

@@ -38,7 +38,7 @@ from synopsis_writer.evals.metrics import wilson_interval
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_example, load_pool
 from synopsis_writer.gate.gate import failures
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.models.base import Answer, Limits
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.prompts.templates import TEMPLATES as TEMPLATES_OF_THE_WRITER

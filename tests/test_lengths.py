@@ -15,7 +15,7 @@ from synopsis_writer.document import read_document
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
-from synopsis_writer.house.house import House, load_house
+from synopsis_writer.house import House, load_house
 from synopsis_writer.prompts.templates import estimate_tokens, render_rules
 from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show

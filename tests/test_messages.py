@@ -11,7 +11,7 @@ import pytest
 from synopsis_writer.gate.finding import Finding, Language, check_names, worded
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.house.form import CHECK_NAMES
+from synopsis_writer.house import CHECK_NAMES
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt
 from synopsis_writer.settings import load_settings

@@ -23,7 +23,7 @@ from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse, lower_words
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import open_workspace

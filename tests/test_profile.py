@@ -9,7 +9,7 @@ from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import InputError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import built_in_house, load_house
+from synopsis_writer.house import built_in_house, load_house
 from synopsis_writer.learning.learn import RULES, as_data, calibrate, shrunk_limits
 from synopsis_writer.learning.texts import measure
 from synopsis_writer.settings import folder

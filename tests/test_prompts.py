@@ -8,7 +8,7 @@ import pytest
 from synopsis_writer.brief import make_brief
 from synopsis_writer.errors import FileError, TemplateError
 from synopsis_writer.examples import load_pool
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.prompts import templates
 from synopsis_writer.prompts.templates import (
     JUDGE_TEMPLATES,

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.house.form import Form
-from synopsis_writer.house.house import House, built_in_house, load_house
+from synopsis_writer.house import Form, House, built_in_house, load_house
 from synopsis_writer.prompts.templates import count, load_prompts, render_rules, share, span
 from synopsis_writer.settings import folder
 from synopsis_writer.show import generic_show

@@ -12,7 +12,7 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.gate.features import features_of
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.models.base import Message
 from synopsis_writer.prompts import selection
 from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select, stems

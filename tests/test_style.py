@@ -10,7 +10,7 @@ from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import built_in_house
 from synopsis_writer.show import CastMember, Show
 
 SHOW = Show(name="Unter uns", cast=(CastMember(name="Dr. Uwe Mueller", role="Arzt"),))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.house.house import load_house
+from synopsis_writer.house import load_house
 from tests.support.terminal import PATH, Terminal
 
 HEAD, _, TEXT = PATH.read_text(encoding="utf-8").rpartition("---\n")

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from synopsis_writer.formats.sheets import export
     from synopsis_writer.gate.finding import Finding
     from synopsis_writer.gate.gate import Gate
-    from synopsis_writer.house.form import Form
-    from synopsis_writer.house.house import House, load_house
+    from synopsis_writer.house import Form, House, load_house
     from synopsis_writer.log import RunLog, Version
     from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
     from synopsis_writer.models.hosted import HostedClient
@@ -39,8 +38,7 @@ _HOMES = {
     "formats.sheets": "export",
     "gate.finding": "Finding",
     "gate.gate": "Gate",
-    "house.form": "Form",
-    "house.house": "House load_house",
+    "house": "Form House load_house",
     "log": "RunLog Version",
     "models.base": "Answer Limits Message ModelClient",
     "models.hosted": "HostedClient",

@@ -24,7 +24,7 @@ from synopsis_writer.gate.features import Features, features_of, kind_wording
 from synopsis_writer.gate.finding import Finding, Language, Level, Wording, judged, quoted, say, worded
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, pattern, stem
 from synopsis_writer.gate.text import Span, lower_words
-from synopsis_writer.house.form import REVIEW
+from synopsis_writer.house import REVIEW
 from synopsis_writer.log import Recording
 from synopsis_writer.models.base import Answer, ModelClient
 from synopsis_writer.models.resolve import limits_of

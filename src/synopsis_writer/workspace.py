@@ -21,8 +21,7 @@ from synopsis_writer.gate.finding import Finding, Language, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import cache_in
-from synopsis_writer.house.form import CHECK_NAMES
-from synopsis_writer.house.house import House, open_house
+from synopsis_writer.house import CHECK_NAMES, House, open_house
 from synopsis_writer.models.base import Answer, bill_data
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts

@@ -16,7 +16,7 @@ from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.document import compose_yaml, decode
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError, explain
 from synopsis_writer.formats.reading import MOST_COLUMNS, csv_records, plain_text
-from synopsis_writer.house.house import House, built_in_house
+from synopsis_writer.house import House, built_in_house
 from synopsis_writer.storage.files import MOST_BYTES, open_input, read_input
 
 COLUMNS = tuple("id show theme form character beat words character-count air-date notes".split())

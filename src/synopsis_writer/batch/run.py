@@ -25,7 +25,7 @@ from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import BriefError, EngineError, FileError, ModelError, SynopsisError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate, failures
-from synopsis_writer.house.house import open_house
+from synopsis_writer.house import open_house
 from synopsis_writer.log import BATCH
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel

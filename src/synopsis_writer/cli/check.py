@@ -24,6 +24,7 @@ with lazily():
     from rich import console as screens
 
     from synopsis_writer import document as documents
+    from synopsis_writer import house as houses
     from synopsis_writer import log as runlog
     from synopsis_writer import releasing, workspace
     from synopsis_writer import writer as writers
@@ -32,7 +33,6 @@ with lazily():
     from synopsis_writer.formats import reading, sheets
     from synopsis_writer.gate import finding as wording
     from synopsis_writer.gate import fixes
-    from synopsis_writer.house import house as houses
     from synopsis_writer.models import base
     from synopsis_writer.storage import files as storage
 

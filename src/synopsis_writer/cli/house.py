@@ -18,11 +18,11 @@ with lazily():
 
     from synopsis_writer import document, workspace
     from synopsis_writer import examples as pools
+    from synopsis_writer import house as houses
     from synopsis_writer import settings as config
     from synopsis_writer import show as series
     from synopsis_writer.formats import reading
     from synopsis_writer.gate import features
-    from synopsis_writer.house import house as houses
     from synopsis_writer.learning import learn as learning
     from synopsis_writer.learning import texts as own_texts
     from synopsis_writer.prompts import templates

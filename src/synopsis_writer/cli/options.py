@@ -123,7 +123,7 @@ def settings_from(*groups: Any, **more: Any) -> "Settings":
 def complete_form(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the forms of the house that begin with what was typed; none where it cannot be read."""
     from synopsis_writer.errors import SynopsisError
-    from synopsis_writer.house.house import open_house
+    from synopsis_writer.house import open_house
     from synopsis_writer.settings import load_settings
 
     with contextlib.suppress(SynopsisError):

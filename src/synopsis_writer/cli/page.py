@@ -18,9 +18,9 @@ from synopsis_writer.errors import InputError, SettingsError
 with cli.lazily():
     import asyncio
 
+    from synopsis_writer import house as houses
     from synopsis_writer import settings as config
     from synopsis_writer import writer as writers
-    from synopsis_writer.house import house as houses
     from synopsis_writer.page import server
 
 SWITCH_INTERVAL = 0.001  # seconds for which a check may keep the server from answering

@@ -23,7 +23,7 @@ from synopsis_writer.errors import BriefError, TemplateError
 from synopsis_writer.gate import form
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.text import analyse, word_parts
-from synopsis_writer.house.house import House, built_in_house
+from synopsis_writer.house import House, built_in_house
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.download import MODEL_NAME, packaged_weights
 from synopsis_writer.models.embedded import Completion, Engine

@@ -23,7 +23,7 @@ from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.form import preterite_share
 from synopsis_writer.gate.lexicon import TITLES, word_lists
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.form import REVIEW
+from synopsis_writer.house import REVIEW
 from synopsis_writer.models.base import Answer
 from synopsis_writer.settings import folder
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis

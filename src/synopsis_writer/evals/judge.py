@@ -22,7 +22,7 @@ from synopsis_writer.evals.record import Line, Row, Spending, append_line, read_
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.gate.finding import quoted
 from synopsis_writer.gate.text import lower_words
-from synopsis_writer.house.house import House, built_in_house, load_house, open_house
+from synopsis_writer.house import House, built_in_house, load_house, open_house
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model

@@ -19,7 +19,7 @@ from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, is_function_word, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
-from synopsis_writer.house.form import Form
+from synopsis_writer.house import Form
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import Workspace
 

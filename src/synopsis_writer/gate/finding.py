@@ -19,8 +19,7 @@ from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.fixes import Fix, fix
 from synopsis_writer.gate.lexicon import word_lists
 from synopsis_writer.gate.text import Span, Text, lower_words
-from synopsis_writer.house.form import CHECK_NAMES, Form
-from synopsis_writer.house.house import House
+from synopsis_writer.house import CHECK_NAMES, Form, House
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Character, Synopsis
 

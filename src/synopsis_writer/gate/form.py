@@ -14,7 +14,7 @@ from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged, say,
 from synopsis_writer.gate.fixes import composed_spans, counted, listed
 from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, lower_words, word_spans
-from synopsis_writer.house.form import FEWEST_SENTENCES, can_encode, within
+from synopsis_writer.house import FEWEST_SENTENCES, can_encode, within
 
 Tense = Literal["present", "preterite"]
 _HALF = 0.5

@@ -12,8 +12,7 @@ from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Language, Subject, worded
 from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
-from synopsis_writer.house.form import CHECK_NAMES
-from synopsis_writer.house.house import House
+from synopsis_writer.house import CHECK_NAMES, House
 from synopsis_writer.show import Show, foreign_cast
 from synopsis_writer.synopsis import Synopsis
 

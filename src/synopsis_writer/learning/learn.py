@@ -28,8 +28,16 @@ from synopsis_writer.gate.gate import ALL_CHECKS, Gate
 from synopsis_writer.gate.language import lacks_sharp_s
 from synopsis_writer.gate.lexicon import own_words, word_lists
 from synopsis_writer.gate.text import Text, analyse, word_parts
-from synopsis_writer.house.form import FEWEST_BEATS, PRETERITE, Level
-from synopsis_writer.house.house import House, QuotationMarks, built_in_house, load_house, make_house
+from synopsis_writer.house import (
+    FEWEST_BEATS,
+    PRETERITE,
+    House,
+    Level,
+    QuotationMarks,
+    built_in_house,
+    load_house,
+    make_house,
+)
 from synopsis_writer.learning.texts import ENDINGS, OwnText, measure, suggested_form, without_titles
 from synopsis_writer.models.base import Answer, Message, bill
 from synopsis_writer.models.resolve import limits_of, open_client, resolve_model

@@ -23,8 +23,7 @@ from synopsis_writer.gate import cast, form, language, phrases, story
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify, commonness, is_function_word, is_known, own_words
 from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
-from synopsis_writer.house.form import Ending
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import Ending, built_in_house
 from synopsis_writer.show import generic_show
 from synopsis_writer.storage.files import real_path
 

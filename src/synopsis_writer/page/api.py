@@ -31,7 +31,7 @@ from synopsis_writer.formats.sheets import SHEETS, export
 from synopsis_writer.gate.finding import Language, check_names
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.text import word_spans
-from synopsis_writer.house.house import accept_words, open_house
+from synopsis_writer.house import accept_words, open_house
 from synopsis_writer.log import Version, word_diff
 from synopsis_writer.page.jobs import Draft, Jobs, Journal, logged_errors
 from synopsis_writer.page.routing import AnswerError, body_of, route, routes_of

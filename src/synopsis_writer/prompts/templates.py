@@ -17,8 +17,7 @@ from synopsis_writer.document import Document, read_document, read_text
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.features import Avoid, kind_wording
-from synopsis_writer.house.form import CHECK_NAMES, FEWEST_SENTENCES, Form, Range, can_encode
-from synopsis_writer.house.house import House, built_in_house
+from synopsis_writer.house import CHECK_NAMES, FEWEST_SENTENCES, Form, House, Range, built_in_house, can_encode
 from synopsis_writer.models.base import Message
 from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show

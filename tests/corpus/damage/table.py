@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from synopsis_writer.house.form import Ending
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house import Ending, built_in_house
 from tests.corpus.damage import dress, letters, matter, shape
 from tests.corpus.damage.draft import Change, Draft, TextChange, before, behind, inserting, on_text, replacing
 

@@ -1,1 +1,0 @@
-"""A house: how one newsroom writes."""
