@@ -12,7 +12,7 @@ import pytest
 import ray.exceptions
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.cluster.cluster import Job, Timeouts, WorkerPool
+from synopsis_writer.cluster import Job, Timeouts, WorkerPool
 from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.batch.run import Order
-from synopsis_writer.cluster.cluster import calls_left, worker_count
+from synopsis_writer.cluster import calls_left, worker_count
 from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel

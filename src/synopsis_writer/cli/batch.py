@@ -24,11 +24,10 @@ from synopsis_writer.errors import FileError, GateRefusedError, ModelError, Sett
 with lazily():
     import asyncio
 
-    from synopsis_writer import result, usage
+    from synopsis_writer import cluster, result, usage
     from synopsis_writer.batch import export as formats
     from synopsis_writer.batch import run as batches
     from synopsis_writer.batch import store
-    from synopsis_writer.cluster import cluster
     from synopsis_writer.provider import api
     from synopsis_writer.provider import batch as provider
     from synopsis_writer.storage import files
