@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.demo.author import write_draft
-from synopsis_writer.demo.scaffold import load_scaffold
+from synopsis_writer.demo import load_scaffold, write_draft
 from synopsis_writer.errors import EngineError
 from synopsis_writer.models import download
 from synopsis_writer.models.base import Limits, Message

@@ -8,9 +8,18 @@ from random import Random
 import pytest
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.demo.author import fill_gap, fitting_scaffold, load_gap_rules, score, write_draft
-from synopsis_writer.demo.people import Person, choose_people, theme_people
-from synopsis_writer.demo.scaffold import load_scaffold, locative
+from synopsis_writer.demo import (
+    Person,
+    choose_people,
+    fill_gap,
+    fitting_scaffold,
+    load_gap_rules,
+    load_scaffold,
+    locative,
+    score,
+    theme_people,
+    write_draft,
+)
 from synopsis_writer.errors import BriefError, TemplateError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.copies import index_sources

@@ -45,7 +45,7 @@ from synopsis_writer.usage import Usage, total_cost
 from synopsis_writer.workspace import UNKNOWN, Report, Workspace, check_pool, open_workspace
 
 if TYPE_CHECKING:
-    from synopsis_writer.demo.author import DemoAuthor
+    from synopsis_writer.demo import DemoAuthor
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -710,7 +710,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
     def _demo_author(
         self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int = 0
     ) -> "DemoAuthor":
-        from synopsis_writer.demo.author import DemoAuthor
+        from synopsis_writer.demo import DemoAuthor
 
         if isinstance(seed, str):
             seed = int(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)

@@ -1,1 +1,0 @@
-"""Demo drafts without a key."""
