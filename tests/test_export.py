@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, write_inspect_logs
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import AttemptLine, Row, RunInfo
+from synopsis_writer.evals.report import as_csv, as_jsonl, as_junit, write_inspect_logs
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.formats.reading import plain_text
 from synopsis_writer.storage.files import write_file

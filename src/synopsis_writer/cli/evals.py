@@ -25,7 +25,7 @@ with lazily():
 
     from synopsis_writer import synopsis, workspace
     from synopsis_writer import writer as writers
-    from synopsis_writer.evals import checks, export, metrics, ratings, record, report
+    from synopsis_writer.evals import checks, metrics, ratings, record, report
     from synopsis_writer.evals import judge as judging
     from synopsis_writer.evals import results as scored
     from synopsis_writer.evals import run as running
@@ -309,9 +309,9 @@ def export_run(
     """Write a run's rows and scores for other programs."""
     results = at.open(run)
     if export_format == "inspect":
-        export.write_inspect_logs(results, output)
+        report.write_inspect_logs(results, output)
     else:
-        files.write_file(output, "".join(getattr(export, f"as_{export_format}")(results)), output=True)
+        files.write_file(output, "".join(getattr(report, f"as_{export_format}")(results)), output=True)
     status(f"written: {output}")
     return _output({"written": str(output), "problems": results.incomplete()}, (), results)
 
