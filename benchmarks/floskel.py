@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synopsis_writer.examples import load_example
-from synopsis_writer.gate.phrases import stock_phrases
+from synopsis_writer.gate.language import stock_phrases
 from synopsis_writer.gate.text import Text, analyse
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.files import find_files

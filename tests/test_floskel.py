@@ -8,8 +8,8 @@ import yaml
 
 from synopsis_writer.document import Document
 from synopsis_writer.gate.finding import Finding, Language
+from synopsis_writer.gate.language import floskel, stock_phrases
 from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.gate.phrases import floskel, stock_phrases
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house import House, built_in_house, make_house
 from synopsis_writer.learning.texts import measure

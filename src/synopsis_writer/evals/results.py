@@ -20,7 +20,7 @@ from synopsis_writer.evals.metrics import Comparison, Group, Interval, Reference
 from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
 from synopsis_writer.gate.features import measure_variety
-from synopsis_writer.gate.phrases import stock_phrases
+from synopsis_writer.gate.language import stock_phrases
 from synopsis_writer.storage.files import slug, write_file
 from synopsis_writer.workspace import Workspace
 

@@ -19,7 +19,7 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example
 from synopsis_writer.formats import reading
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
-from synopsis_writer.gate import cast, form, language, phrases, story
+from synopsis_writer.gate import cast, form, language, story
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify, commonness, is_function_word, is_known, own_words
 from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
@@ -77,7 +77,7 @@ def measure(text: Text, title: str = "") -> dict[str, float]:
         "questions": text.question_share,
         "speech": form.speech_share(text, title),
         "exclamations": text.raw.count("!"),
-        "phrases": len(phrases.stock_phrases(text)),
+        "phrases": len(language.stock_phrases(text)),
         "variety": story.moving_variety(text.words),
         "preterite": form.preterite_share(text),
     }
