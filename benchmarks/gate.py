@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.table import Row, print_table
 from synopsis_writer.cli import THRESHOLD
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.gate.copies import Source, index_sources
+from synopsis_writer.gate.sources import Source, index_sources
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show, generic_show

@@ -6,8 +6,8 @@ import pytest
 
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import Example, load_example, load_pool
-from synopsis_writer.gate.copies import RUN, index_sources, name_forms
 from synopsis_writer.gate.gate import copy_sources, failures
+from synopsis_writer.gate.sources import RUN, index_sources, name_forms
 from synopsis_writer.gate.story import COPIED_RUN, COPIED_SHARE
 from synopsis_writer.gate.text import analyse, lower_words
 from synopsis_writer.settings import folder, load_settings

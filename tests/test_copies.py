@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate.copies import Source, index_sources, name_forms
+from synopsis_writer.gate.sources import Source, index_sources, name_forms
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.arrays import FEWEST_CACHED, open_arrays, save_arrays

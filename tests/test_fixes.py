@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.fixes import apply_fixes, counted, fix
 from synopsis_writer.gate.gate import Gate
+from synopsis_writer.gate.sources import index_sources
 from synopsis_writer.house import built_in_house
 from synopsis_writer.show import generic_show
 from tests.corpus.measure import good_texts

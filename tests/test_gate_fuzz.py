@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.gate import CHECKS, Gate
+from synopsis_writer.gate.sources import Source, index_sources
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house import built_in_house
 from synopsis_writer.show import CastMember, Show

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import exceeds
 from synopsis_writer.gate.gate import CHECKS, failures
+from synopsis_writer.gate.sources import Source, index_sources
 from synopsis_writer.gate.story import same_openings
 from synopsis_writer.gate.text import analyse
 from tests.corpus.damage.draft import Draft, draft_of, joined, paragraphs, sentences

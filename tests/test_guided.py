@@ -22,8 +22,8 @@ from synopsis_writer.demo import (
 )
 from synopsis_writer.errors import BriefError, TemplateError
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.gate import Gate, copy_sources, failures
+from synopsis_writer.gate.sources import index_sources
 from synopsis_writer.house import built_in_house, load_house
 from synopsis_writer.models.embedded import Completion, Engine
 from synopsis_writer.settings import folder

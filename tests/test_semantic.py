@@ -17,10 +17,9 @@ import pytest
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_example
-from synopsis_writer.gate.copies import Source
-from synopsis_writer.gate.embeddings import E5Embedder, SourceEmbeddings, Vectors, embed_sources, lines_of
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import CHECKS, SEMANTIC_CHECKS, Check, copy_sources
+from synopsis_writer.gate.sources import E5Embedder, Source, SourceEmbeddings, Vectors, embed_sources, lines_of
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.gate.theme import FEWEST_SOURCES, LEAD, LIKENESS, closeness, paraphrase
 from synopsis_writer.settings import load_settings

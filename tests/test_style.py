@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
+from synopsis_writer.gate.sources import Source, index_sources
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house import built_in_house
 from synopsis_writer.show import CastMember, Show

@@ -14,9 +14,9 @@ from synopsis_writer.batch.variety import CHECKS, SEASON, Variety, cast_names, f
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example, load_example
-from synopsis_writer.gate.copies import MOST_SHARING, FingerprintIndex, fingerprints, name_forms, run_hashes
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, is_content
+from synopsis_writer.gate.sources import MOST_SHARING, FingerprintIndex, fingerprints, name_forms, run_hashes
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.settings import folder
 from synopsis_writer.show import Show, find_show, generic_show

@@ -15,12 +15,11 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, InputError, SettingsError
 from synopsis_writer.examples import Example, Pool, read_brief
-from synopsis_writer.gate.copies import index_sources
-from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding, Language, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import cache_in
+from synopsis_writer.gate.sources import E5Embedder, embed_sources, index_sources
 from synopsis_writer.house import CHECK_NAMES, House, open_house
 from synopsis_writer.models.base import Answer, bill_data
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples

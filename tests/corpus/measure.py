@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from synopsis_writer.examples import Example, example_files, load_example
-from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.gate import CHECKS, Gate, copy_sources
+from synopsis_writer.gate.sources import index_sources
 from synopsis_writer.house import built_in_house
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder

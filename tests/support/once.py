@@ -12,8 +12,8 @@ import typer.main
 
 from synopsis_writer import examples, workspace
 from synopsis_writer.examples import Example
-from synopsis_writer.gate import copies
-from synopsis_writer.gate.copies import CopyIndex, Source
+from synopsis_writer.gate import sources as copies
+from synopsis_writer.gate.sources import CopyIndex, Source
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.prompts import selection, templates
 from synopsis_writer.prompts.selection import ExampleIndex

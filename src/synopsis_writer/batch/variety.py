@@ -18,7 +18,7 @@ from synopsis_writer.batch.store import BatchStore, reported
 from synopsis_writer.brief import MOST_BEATS, MOST_BEFORE, Beat, Brief
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import BriefError
-from synopsis_writer.gate import copies
+from synopsis_writer.gate import sources
 from synopsis_writer.gate.cast import Name, parse_name
 from synopsis_writer.gate.finding import Finding, judged, say
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
@@ -52,7 +52,7 @@ class Features:
     opening: str  # the stems the text begins with; empty when its first sentence is too short to compare
     people: tuple[str, ...]  # the full names the answer declares
     guests: tuple[Name, ...]  # those beyond the cast and its families, where a last name is known
-    fingerprints: copies.Fingerprints  # hashes of some runs of six words, sorted; shape (words / 8,)
+    fingerprints: sources.Fingerprints  # hashes of some runs of six words, sorted; shape (words / 8,)
 
 
 class Variety:
@@ -64,7 +64,7 @@ class Variety:
         self._database = database
         self._disabled = frozenset(disabled)
         self._read = read
-        self._index = copies.FingerprintIndex()
+        self._index = sources.FingerprintIndex()
         with reported():
             cursor = database.execute("SELECT number, marks FROM variety_texts ORDER BY number")
             while rows := cursor.fetchmany(_CHUNK):
@@ -106,23 +106,23 @@ class Variety:
         limit = say("limit copy", words=COPIED_RUN, share=SHARED)
         text, candidates = synopsis.text, self._candidates(features.fingerprints)
         people = [name for names in candidates.values() for name in names]
-        names = copies.name_forms((*features.people, *people, *cast_names(show)))
+        names = sources.name_forms((*features.people, *people, *cast_names(show)))
         texts = [text, *map(self._read, candidates)]
-        runs, *others = (copies.run_hashes(lower_words(each), names) for each in texts)
+        runs, *others = (sources.run_hashes(lower_words(each), names) for each in texts)
         for row, other in zip(candidates, others, strict=True):
-            shared = copies.shared_runs(runs, other)
+            shared = sources.shared_runs(runs, other)
             share = sum(map(len, shared)) / max(1, len(runs))
-            if share <= SHARED and (not shared or len(shared[0]) + copies.RUN - 1 < COPIED_RUN):
+            if share <= SHARED and (not shared or len(shared[0]) + sources.RUN - 1 < COPIED_RUN):
                 continue
             words = word_spans(text)
-            spans = [Span(words[run.start].start, words[run.stop + copies.RUN - 2].end) for run in shared]
+            spans = [Span(words[run.start].start, words[run.stop + sources.RUN - 2].end) for run in shared]
             longest = max(own_words(text[slice(*span)], show, names) for span in spans)
             if longest >= COPIED_RUN or share > SHARED:
                 problem = say("variety_copy", n=longest, row=row, share=share)
                 return judged("variety_copy", longest, limit, problem, spans)
         return judged("variety_copy", 0, limit)
 
-    def _candidates(self, fingerprints: copies.Fingerprints) -> dict[str, list[str]]:
+    def _candidates(self, fingerprints: sources.Fingerprints) -> dict[str, list[str]]:
         """Return the rows that share the most fingerprints, and the people of each."""
         query = "SELECT row, people FROM variety_texts WHERE number = ?"
         numbers = self._index.sharing(fingerprints).most_common(_CANDIDATES)
@@ -169,9 +169,9 @@ class Variety:
 def features_of(synopsis: Synopsis, show: Show) -> Features:
     """Return what of a synopsis is compared with the other rows."""
     people = tuple(person.name for person in synopsis.characters)
-    names = copies.name_forms((*people, *cast_names(show)))
+    names = sources.name_forms((*people, *cast_names(show)))
     title, opening = folded_title(synopsis.title), opening_key(synopsis, show, names)
-    prints = copies.fingerprints(copies.run_hashes(lower_words(synopsis.text), names))
+    prints = sources.fingerprints(sources.run_hashes(lower_words(synopsis.text), names))
     return Features(title, opening, people, guests(people, show), prints)
 
 
@@ -201,7 +201,7 @@ def first_sentence(synopsis: Synopsis) -> str:
 
 def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     """Return the stems of the first four content words, without those of `names` and of the show's name."""
-    left_out = copies.name_forms((show.name, *show.aliases)).union(names)
+    left_out = sources.name_forms((show.name, *show.aliases)).union(names)
     words = [word for word in lower_words(first_sentence(synopsis)) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
     opening = content[:OPENING] if len(content) >= OPENING else words

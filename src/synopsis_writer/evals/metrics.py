@@ -15,9 +15,9 @@ from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row, RunInfo
 from synopsis_writer.evals.suite import Case, Metric
 from synopsis_writer.gate.cast import named
-from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, is_function_word, stem
+from synopsis_writer.gate.sources import name_forms
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.house import Form
 from synopsis_writer.synopsis import Synopsis

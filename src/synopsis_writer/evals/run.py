@@ -17,8 +17,8 @@ from synopsis_writer.evals.metrics import chrf_scorer
 from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo, read_prompts, write_prompts
 from synopsis_writer.evals.results import EvalResults, open_results
 from synopsis_writer.evals.suite import Case, LoadedSuite, case_hash
-from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
+from synopsis_writer.gate.sources import name_forms
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.models.base import bill

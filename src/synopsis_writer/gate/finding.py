@@ -14,10 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdap
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import InputError
-from synopsis_writer.gate.copies import CopyIndex
-from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.fixes import Fix, fix
 from synopsis_writer.gate.lexicon import word_lists
+from synopsis_writer.gate.sources import CopyIndex, SourceEmbeddings
 from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house import CHECK_NAMES, Form, House
 from synopsis_writer.show import Show

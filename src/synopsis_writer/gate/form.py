@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import Literal, NamedTuple
 
 from synopsis_writer.gate.cast import occupation
-from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged, say, shortened
 from synopsis_writer.gate.fixes import composed_spans, counted, listed
 from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
+from synopsis_writer.gate.sources import name_forms
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, lower_words, word_spans
 from synopsis_writer.house import FEWEST_SENTENCES, can_encode, within
 

@@ -7,10 +7,9 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
 from synopsis_writer.gate import cast, consistency, form, language, lexicon, story, theme
-from synopsis_writer.gate.copies import CopyIndex, Source
-from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Language, Subject, worded
 from synopsis_writer.gate.form import find_actors
+from synopsis_writer.gate.sources import CopyIndex, Source, SourceEmbeddings
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house import CHECK_NAMES, House
 from synopsis_writer.show import Show, foreign_cast

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from synopsis_writer.gate import lexicon
 from synopsis_writer.gate.cast import is_calling
-from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, judged, say, shortened
 from synopsis_writer.gate.fixes import SHARP_S, Fix
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, commonness, is_known, own_words, pattern, word_lists
+from synopsis_writer.gate.sources import name_forms
 from synopsis_writer.gate.text import DETERMINERS, NAME, NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations, groupby
 
-from synopsis_writer.gate.copies import RUN, name_forms
 from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, judged, say, shortened
 from synopsis_writer.gate.lexicon import own_words, pattern
+from synopsis_writer.gate.sources import RUN, name_forms
 from synopsis_writer.gate.text import Sentence, Span, Text, Word
 
 _AROUND = 60  # characters

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from synopsis_writer.gate import lexicon
-from synopsis_writer.gate.embeddings import embedded_sentences, lines_of
 from synopsis_writer.gate.finding import Finding, Level, Subject, judged, say
+from synopsis_writer.gate.sources import embedded_sentences, lines_of
 from synopsis_writer.gate.text import Text, lower_words, word_parts
 
 TOLD_SHARE = 0.33  # of the theme's weight, in a text of 330 words

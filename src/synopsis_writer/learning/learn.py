@@ -21,12 +21,12 @@ from synopsis_writer.errors import ExampleError, FileError, InputError, ModelErr
 from synopsis_writer.examples import add, read_brief
 from synopsis_writer.formats.reading import first_sentence
 from synopsis_writer.gate.cast import occupation
-from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.form import find_actors, tense_of, tensed_verbs
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate
 from synopsis_writer.gate.language import lacks_sharp_s
 from synopsis_writer.gate.lexicon import own_words, word_lists
+from synopsis_writer.gate.sources import Source, index_sources
 from synopsis_writer.gate.text import Text, analyse, word_parts
 from synopsis_writer.house import (
     FEWEST_BEATS,
