@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.theme import retold
-from synopsis_writer.gate import theme as theme_module
+from synopsis_writer.gate import story
 from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.story import least_share, root, theme, told_share
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.gate.theme import least_share, root, theme, told_share
 from tests.corpus.damage.draft import draft_of, half_of, pool
 from tests.corpus.measure import good_texts, subject_of
 from tests.support.loopback import LoopbackServer, Reply
@@ -143,15 +143,15 @@ def thesaurus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "th_de_DE_v2"
     path.with_suffix(".dat").write_text(f"UTF-8\n{entry}", encoding="utf-8")
     path.with_suffix(".idx").write_text("UTF-8\n1\nmietshaus|6\n", encoding="utf-8")
-    monkeypatch.setattr(theme_module, "THESAURI", (path,))
+    monkeypatch.setattr(story, "THESAURI", (path,))
     return path
 
 
 @pytest.fixture(autouse=True)
 def _no_thesaurus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(theme_module, "THESAURI", ())
-    theme_module._thesaurus.cache_clear()
-    theme_module._synonyms.cache_clear()
+    monkeypatch.setattr(story, "THESAURI", ())
+    story._thesaurus.cache_clear()
+    story._synonyms.cache_clear()
 
 
 @pytest.mark.usefixtures("thesaurus")
@@ -163,4 +163,4 @@ def test_an_installed_thesaurus_is_read_where_it_is() -> None:
 def test_a_broken_thesaurus_is_left_out(thesaurus: Path) -> None:
     thesaurus.with_suffix(".idx").write_text("no thesaurus|x", encoding="utf-8")
     assert told_share(_subject("In der Zinskaserne riecht es.", "Ein Mietshaus"))[0] == 0
-    assert least_share(330) == theme_module.TOLD_SHARE
+    assert least_share(330) == story.TOLD_SHARE

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
-from synopsis_writer.gate import cast, consistency, form, language, lexicon, story, theme
+from synopsis_writer.gate import cast, consistency, form, language, lexicon, story
 from synopsis_writer.gate.finding import Finding, Language, Subject, worded
 from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.sources import CopyIndex, Source, SourceEmbeddings
@@ -17,7 +17,7 @@ from synopsis_writer.synopsis import Synopsis
 
 Check = Callable[[Subject], Finding | None]
 
-_MODULES = (form, language, story, theme, cast, consistency)
+_MODULES = (form, language, story, cast, consistency)
 _FUNCTIONS: dict[str, Check] = {
     name: value
     for module in _MODULES

@@ -1,13 +1,302 @@
-"""Checks of the story: no air dates of its own, nothing copied or repeated."""
+"""Checks of the story: it tells the brief's theme, has no air dates, and nothing is copied or repeated."""
 
+import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from itertools import combinations, groupby
+from pathlib import Path
+from typing import NamedTuple
 
-from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, judged, say, shortened
+import numpy as np
+import numpy.typing as npt
+
+from synopsis_writer.gate import lexicon
+from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Level, Subject, judged, say, shortened
 from synopsis_writer.gate.lexicon import own_words, pattern
-from synopsis_writer.gate.sources import RUN, name_forms
-from synopsis_writer.gate.text import Sentence, Span, Text, Word
+from synopsis_writer.gate.sources import RUN, embedded_sentences, lines_of, name_forms
+from synopsis_writer.gate.text import Sentence, Span, Text, Word, lower_words, word_parts
+
+TOLD_SHARE = 0.33  # of the theme's weight, in a text of 330 words
+REFUSED_SHARE = 0.1  # of what must be told, from which on down no other words are a reason
+THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
+_FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
+_BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
+_SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in none of its words
+_CERTAIN = 0.9  # probability of another language; none of 325 German themes is taken for one
+_SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
+
+CLOSENESS = 2.4  # of words and meanings together, in standard deviations
+LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
+LEAD = 0.06  # by which the nearest source is nearer than the next
+ORDERED_LEAD = 0.10  # the same for the brief's beats
+FEWEST_SOURCES = 5  # with fewer embedded sources there is no field to stand out from
+_SHORTEST_THEME = 4  # content words
+_NEAREST = 3  # sentences that are shown
+_LEAST_DEVIATION = 0.03  # of cosines to a theme: in a few texts it may be less by chance
+_WORDS = 3.0  # what the share told in words weighs beside one standard deviation
+
+# How much a word of the theme is told by a word of the text.
+_SAME = 1.0  # also inflected
+_DERIVED = 0.9  # Operation, operieren
+_WITHIN = 0.8  # Schwester, Zwillingsschwester
+_ABLAUT = 0.7  # verschweigt, verschwieg
+_PART = 0.45  # Zwillingsschwester, Schwester
+_SYNONYM = 0.4  # Klinik, Krankenhaus
+_SYNONYM_OF_PART = 0.2
+
+_NOUN = 1.6  # weight of a noun beside other words
+_NAME = 0.3  # weight of a name of the show: its people are in every text
+_EVERYDAY = 0.4  # weight of a word that is in most stories of such shows
+_RARITY = (1.0, 6.5)  # least and most weight of a word by its frequency
+_RAREST = 7.5  # Zipf frequency at which the weight would be 0
+_UNKNOWN = 5.0  # weight of a word that no list knows
+
+_FOLD = str.maketrans("äöüß", "aous")
+_SUFFIXES = re.compile(  # behind three letters at least
+    r"(?<=\w{3})(?:ierung(?:en)?|ation(?:en)?|ionen|iert(?:en?)?|ieren?|(?:ung|heit|keit|schaft|igkeit)(?:en)?"
+    r"|erin(?:nen)?|(?<=\w{4})innen|(?:lich|(?<!e)ig)(?:en?|t|ten?)?|isch(?:e)?|bare?|los|(?<!e)ist(?:in|en)?|end(?:e|en)?"
+    r"|er(?:ns?|s|t|ten?)|ler|er|in|en|et|es|em|te|ten|(?<!s)st|n|e|s|t)$"
+)
+_GENITIVE = re.compile(r"(?<=\w{4}[bcdfghklmnprtvwxz])s$")
+_SHORTEST_ROOT = 3
+_LEAST_ROOT = 4  # letters of a root that tells something
+_BORDER = 3  # letters that a part of a compound leaves at least before it, or at most behind it
+_VOWELS = re.compile(r"[aeiouy]+")
+_CASES = ("", "em", "en", "er", "es", "e", "n", "s", "in")
+
+# In the format of MyThes, read where Debian's packages put them.
+THESAURI = tuple(Path(f"/usr/share/mythes/th_de_{country}_v2") for country in ("DE", "CH"))
+_ENTRY = re.compile(r"\([^)]*\)")
+_NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
+
+
+class _Told(NamedTuple):
+    words: Collection[str]
+    by_key: Mapping[str | int, list[str]]  # by root, skeleton, and number of a group of synonyms
+    folded: Mapping[str, str]  # each word without umlauts, and as it is
+
+
+def theme(subject: Subject) -> Finding | None:
+    """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
+    # A text that a person has may tell its theme in quite other words: it is refused only where next to none turn up.
+    if subject.brief is None or not subject.brief.theme:
+        return None
+    share, missing = told_share(subject)
+    least = least_share(len(subject.text.words))
+    closeness = closeness_of(subject)
+    if closeness is not None and closeness >= CLOSENESS:
+        least = min(least, share)  # words and meanings together say enough
+    if share < least:
+        language, certainty = lexicon.classify(subject.brief.theme)
+        if language != "de" and certainty > _CERTAIN:  # its words are not those of a German text
+            return None
+    is_untold = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
+    problem = say("theme", words=missing) if share < least else None
+    level: Level = "error" if subject.is_ordered or is_untold or not problem else "warning"
+    return judged("theme", share, say("limit theme", least=least), problem, level=level)
+
+
+def closeness(subject: Subject) -> Finding | None:
+    """The brief's theme is what the text tells, in whatever words; short themes are left to `theme`."""
+    value = closeness_of(subject)
+    if value is None:
+        return None
+    problem = None if value >= CLOSENESS else say("closeness", value=value)
+    return judged("closeness", value, say("limit closeness", least=CLOSENESS), problem)
+
+
+def paraphrase(subject: Subject) -> Finding | None:
+    """The text is not one example's story in other words, unless the brief's beats ask for that story."""
+    embeddings, lines = subject.embeddings, lines_of(subject.text)
+    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
+        return None
+    vectors = embeddings.embed(lines)
+    is_itself = np.array([source == subject.exclude_source for source in embeddings.ids])
+    nearest, likeness, lead = _foremost(np.where(is_itself, -1.0, embeddings.similarities(vectors)))
+    source, figures = embeddings.ids[nearest], say("figures", likeness=likeness, lead=lead)
+    limit = say("limit paraphrase", likeness=LIKENESS, lead=LEAD, figures=figures)
+    if likeness < LIKENESS or lead < LEAD:
+        return judged("paraphrase", likeness, limit)
+    if subject.brief and subject.brief.beats:  # do they tell the nearest source's story?
+        ordered, _, its_lead = _foremost(embeddings.coverage(embeddings.embed(subject.brief.beats)))
+        if ordered == nearest and its_lead >= ORDERED_LEAD:
+            return judged("paraphrase", likeness, limit, held=say("asked for", source=source))
+    best = embeddings.cosines(vectors, nearest).max(axis=1)
+    sentences = embedded_sentences(subject.text)
+    spans = [sentences[number].span for number in np.argsort(-best)[:_NEAREST].tolist()]
+    return judged("paraphrase", likeness, limit, say("paraphrase", source=source, figures=figures), spans)
+
+
+def _foremost(values: npt.NDArray[np.float64]) -> tuple[int, float, float]:
+    second, first = np.argsort(values, kind="stable")[-2:].tolist()
+    return first, float(values[first]), float(values[first] - values[second])
+
+
+def least_share(words: int) -> float:
+    """Return how much of its theme a text of so many words must tell, 0 to 1."""
+    if words < _SHORTEST_JUDGED:
+        return 0.0
+    full = TOLD_SHARE + (THESAURUS_MARGIN if _thesaurus() else 0.0)
+    return float(full * min(1.0, words / _FULL_LENGTH) ** _BY_LENGTH)
+
+
+def closeness_of(subject: Subject) -> float | None:
+    """Return how much closer a text is to a theme that is no mere title than the sources are, if it is known."""
+    # In standard deviations of the sources' closeness, plus three times the share that is told in words.
+    embeddings, lines = subject.embeddings, lines_of(subject.text)
+    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
+        return None
+    if subject.brief is None or len(theme_words(subject.brief.theme)) < _SHORTEST_THEME:
+        return None
+    wanted, own = embeddings.embed([subject.brief.theme]), subject.exclude_source
+    cosines = (embeddings.cosines(wanted, number) for number, id_ in enumerate(embeddings.ids) if id_ != own)
+    others = [_nearer_half(each) for each in cosines if each.size]
+    lead = _nearer_half(wanted @ embeddings.embed(lines).T) - float(np.mean(others))
+    return lead / max(float(np.std(others)), _LEAST_DEVIATION) + _WORDS * told_share(subject)[0]
+
+
+def _nearer_half(cosines: npt.NDArray[np.float32]) -> float:
+    """Return the mean cosine of the nearer half of a text's sentences; shape (1, sentences)."""
+    return float(np.sort(cosines[0])[cosines.size // 2 :].mean())
+
+
+def told_share(subject: Subject) -> tuple[float, list[str]]:
+    """Return the share of the theme's weight that the text tells, 0 to 1, and the words that it does not."""
+    if subject.brief is None:
+        return 1.0, []
+    told = _told(subject.text)
+    names = {word for member in subject.show.cast for word in lower_words(member.name)}
+    total = share = 0.0
+    missing: list[str] = []
+    for word in theme_words(subject.brief.theme):
+        lower = word.lower()
+        factor = (_NOUN if word[0].isupper() else 1.0) * (_NAME if lower.removesuffix("s") in names else 1.0)
+        match = _match(lower, told)
+        total += factor * _weight(lower)
+        share += factor * match
+        missing += [lower] * (not match)
+    return (share / total if total else 1.0), missing
+
+
+def theme_words(line: str) -> list[str]:
+    """Return the distinct content words of a theme, as they are written; or all words."""
+    words = list(dict.fromkeys(word_parts(line)))
+    light = _listed("light")
+    return [word for word in words if lexicon.is_content(word.lower()) and word.lower() not in light] or words
+
+
+def _match(word: str, told: _Told) -> float:
+    """Return how much of its weight a theme word is told: at most what the word of the text weighs."""
+    weight = _weight(word)
+    if word in told.words:
+        return _SAME * weight
+    key = root(word)
+    keys: list[tuple[float, str | int]] = [(_DERIVED, key), (_ABLAUT, _skeleton(word))]
+    keys += ((_SYNONYM, synonym) for synonym in (*_groups().get(key, ()), *_synonyms(word)))
+    found = [(_WITHIN, word) for other, word in told.folded.items() if _holds(other, key)]
+    for part in lexicon.compound_parts(word):
+        short = root(part)
+        if short in told.by_key or any(_holds(other, short) for other in told.folded):
+            found.append((_PART, part))
+        keys += ((_SYNONYM_OF_PART, group) for group in _groups().get(short, ()))
+    found += ((grade, other) for grade, key in keys for other in told.by_key.get(key, ()))
+    return max((grade * min(weight, _weight(other)) for grade, other in found), default=0.0)
+
+
+def _holds(word: str, key: str) -> bool:
+    """Whether a word begins or ends with a root: Brandschutz with Schutz, but not bringt with Ring."""
+    found = word.find(key) if len(key) >= _LEAST_ROOT else -1
+    return found == 0 or (found >= _BORDER and len(word) - found - len(key) <= _BORDER)
+
+
+def _told(text: Text) -> _Told:
+    words = {part for part in word_parts(" ".join(text.counts)) if len(part) <= lexicon.LONGEST_WORD}
+    content = words - _listed("light")
+    telling = [word for word in content if len(word) >= _SHORTEST_ROOT and not lexicon.is_function_word(word)]
+    by_key: defaultdict[str | int, list[str]] = defaultdict(list)
+    for word in telling:
+        for key in _keys(word):
+            by_key[key].append(word)
+    by_key.pop("", None)
+    return _Told(words, by_key, {word.translate(_FOLD): word for word in telling})
+
+
+@lru_cache(maxsize=100_000)
+def _keys(word: str) -> tuple[str | int, ...]:
+    roots = root(word), *map(root, lexicon.compound_parts(word))
+    return roots[0], _skeleton(word), *(group for key in roots for group in _groups().get(key, ()))
+
+
+@lru_cache(maxsize=100_000)
+def root(word: str) -> str:
+    """Return a lower-case word without endings: oper for Operation and operieren."""
+    return _SUFFIXES.sub("", _SUFFIXES.sub("", _GENITIVE.sub("", word.translate(_FOLD))))
+
+
+def _skeleton(word: str) -> str:
+    """Return the consonants of a word with at least four: -vrschwg for verschweigt and verschwieg."""
+    consonants = _VOWELS.sub("", root(word))
+    return f"-{consonants}" if len(consonants) >= _LEAST_ROOT else ""
+
+
+def _bases(word: str) -> set[str]:
+    return {word.removesuffix(ending) for ending in _CASES} | {word.removesuffix("t") + "en"}
+
+
+@lru_cache(maxsize=100_000)
+def _weight(word: str) -> float:
+    """Return how much a lower-case word tells: rare ones most, those of every such story little."""
+    bases = (base for base in _bases(word) if len(base) >= lexicon.SHORTEST_CONTENT or base == word)
+    frequency = max(map(lexicon.commonness, bases))
+    weight = min(max(_RAREST - frequency, _RARITY[0]), _RARITY[1]) if frequency else _UNKNOWN
+    return weight * (_EVERYDAY if root(word) in _listed("everyday") else 1.0)
+
+
+@cache
+def _listed(heading: str) -> frozenset[str]:
+    """Return the words below a heading of `gate/data/synonyms.txt`; of everyday words the roots."""
+    words = (word for line in lexicon.word_lists("synonyms")[heading] for word in line.split())
+    return frozenset(words if heading == "light" else map(root, words))
+
+
+@cache
+def _groups() -> Mapping[str, set[int]]:
+    groups: defaultdict[str, set[int]] = defaultdict(set)
+    for number, line in enumerate(lexicon.word_lists("synonyms")["groups"]):
+        for word in line.split():
+            groups[root(word)].add(number)
+    return dict(groups)
+
+
+@cache
+def _thesaurus() -> tuple[Path, str, Mapping[str, int]] | None:
+    """Return an installed, sound thesaurus's file, its encoding, and where its words begin, in bytes."""
+    for path in THESAURI:
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            raw = path.with_suffix(".idx").read_bytes()
+            encoding = raw.split(b"\n", 1)[0].decode("ascii").strip()
+            pairs = (line.rpartition("|") for line in raw.decode(encoding).splitlines()[2:])
+            offsets = {word: int(offset) for word, mark, offset in pairs if mark}
+            return path.with_suffix(".dat"), encoding, offsets
+    return None
+
+
+@lru_cache(maxsize=20_000)
+def _synonyms(word: str) -> frozenset[str]:
+    """Return the roots of the single words that an installed thesaurus has as synonyms of a word."""
+    path, encoding, known = _thesaurus() or (Path(), "", {})
+    terms: list[str] = []
+    for offset in {known[base] for base in (*_bases(word), word + "n") if base in known}:
+        with contextlib.suppress(OSError, ValueError, IndexError), path.open("rb") as file:
+            file.seek(offset)
+            count = int(file.readline().decode(encoding).rsplit("|", 1)[1])
+            lines = [file.readline().decode(encoding) for _ in range(count)]
+            terms += (term for line in lines for term in line.strip().split("|")[1:])
+    plain = [_ENTRY.sub("", term).strip().lower() for term in terms if not any(map(term.count, _NO_SYNONYM))]
+    return frozenset(root(term) for term in plain if term and " " not in term)
+
 
 _AROUND = 60  # characters
 
