@@ -17,8 +17,8 @@ from pathlib import Path
 
 from synopsis_writer.examples import Example, example_files, load_example
 from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.story import closeness, theme
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.gate.theme import closeness, theme
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show, generic_show
 from synopsis_writer.workspace import open_workspace

@@ -13,7 +13,7 @@ import pytest
 
 from docs.screenshot import draw_page
 from synopsis_writer.document import read_document
-from synopsis_writer.evals.ratings import RATINGS_FILE
+from synopsis_writer.evals.judge import RATINGS_FILE
 from synopsis_writer.settings import folder
 from tests.support.browser import GONE, Model, Served, environment_of, lasting_port, opened, watch
 from tests.support.loopback import FailingStream, Reply, StalledStream

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer import Writer, read_document
-from synopsis_writer.evals.ratings import RATINGS_FILE
+from synopsis_writer.evals.judge import RATINGS_FILE
 from synopsis_writer.settings import load_settings
 from tests.support.forked import Forked
 from tests.support.loopback import CutStream, LoopbackServer, Reply, StalledStream, Step

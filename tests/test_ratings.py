@@ -15,18 +15,19 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import InputError
-from synopsis_writer.evals.judge import JudgeId, append_judgement
-from synopsis_writer.evals.metrics import Scored, wilson_interval
-from synopsis_writer.evals.ratings import (
+from synopsis_writer.evals.judge import (
     RATINGS_FILE,
     Choice,
+    JudgeId,
     Pair,
     Rater,
     Trust,
+    append_judgement,
     find_trust,
     rated_texts,
     read_ratings,
 )
+from synopsis_writer.evals.metrics import Scored, wilson_interval
 from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.results import compare_runs
 from synopsis_writer.evals.suite import Case

@@ -20,8 +20,8 @@ from synopsis_writer.examples import Example, load_example
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import CHECKS, SEMANTIC_CHECKS, Check, copy_sources
 from synopsis_writer.gate.sources import E5Embedder, Source, SourceEmbeddings, Vectors, embed_sources, lines_of
+from synopsis_writer.gate.story import FEWEST_SOURCES, LEAD, LIKENESS, closeness, paraphrase
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.gate.theme import FEWEST_SOURCES, LEAD, LIKENESS, closeness, paraphrase
 from synopsis_writer.settings import load_settings
 from synopsis_writer.workspace import open_workspace
 from tests.corpus.damage.draft import HALVES, draft_of, half_of, pool

@@ -25,7 +25,7 @@ with lazily():
 
     from synopsis_writer import synopsis, workspace
     from synopsis_writer import writer as writers
-    from synopsis_writer.evals import checks, metrics, ratings, record, report
+    from synopsis_writer.evals import checks, metrics, record, report
     from synopsis_writer.evals import judge as judging
     from synopsis_writer.evals import results as scored
     from synopsis_writer.evals import run as running
@@ -218,7 +218,7 @@ def rate_run(
         name = getpass.getuser() if rater is None else rater
     except (OSError, KeyError, ImportError) as error:
         raise SettingsError("nobody is logged in: name the rater with --rater") from error
-    named = ratings.Rater(run, name, pairs, a.suite.cases)
+    named = judging.Rater(run, name, pairs, a.suite.cases)
     if not named.pairs:
         raise SettingsError(f"{run}: has no two texts of one case to compare: name another run, too")
     if json:
@@ -234,7 +234,7 @@ def rate_run(
     return 0
 
 
-def _rate(rater: "ratings.Rater") -> None:
+def _rate(rater: "judging.Rater") -> None:
     while pair := rater.next():
         brief = pair.case.brief
         print_result(
@@ -336,7 +336,7 @@ def judge_check(
     suite = _load(at.suite)
     chosen, runs = suite.select(cases), [at.open(each) for each in rated]
     rated_pairs = {key: better for run in runs for key, better in run.ratings.items()}
-    pairs = ratings.rated_texts(rated_pairs, [each.row for run in runs for each in run.scored], suite.cases)
+    pairs = judging.rated_texts(rated_pairs, [each.row for run in runs for each in run.scored], suite.cases)
     if rated and not pairs:
         raise SettingsError(f"{rated[0]}: nobody has preferred a text there: synopsis eval rate {rated[0]}")
     checked: list[dict[str, Any]] = []

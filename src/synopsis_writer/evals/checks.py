@@ -16,9 +16,8 @@ from pydantic import BaseModel, Field
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.document import Document, read_fields
 from synopsis_writer.errors import InputError
-from synopsis_writer.evals.judge import Judge
+from synopsis_writer.evals.judge import Judge, RatedText, Trust
 from synopsis_writer.evals.metrics import Interval, wilson_interval
-from synopsis_writer.evals.ratings import RatedText, Trust
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.form import preterite_share
 from synopsis_writer.gate.lexicon import TITLES, word_lists

@@ -15,9 +15,20 @@ from pydantic import Field
 from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.evals import metrics, record
-from synopsis_writer.evals.judge import JUDGEMENTS_FILE, Judgements, judgements_text, read_judgements
+from synopsis_writer.evals.judge import (
+    JUDGEMENTS_FILE,
+    PEOPLE,
+    Judgements,
+    Rater,
+    Ratings,
+    Trust,
+    find_trust,
+    judgements_text,
+    preferences,
+    read_judgements,
+    read_ratings,
+)
 from synopsis_writer.evals.metrics import Comparison, Group, Interval, References, Scored
-from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
 from synopsis_writer.gate.features import measure_variety
 from synopsis_writer.gate.language import stock_phrases

@@ -24,7 +24,7 @@ from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document, format_document, parse_document
 from synopsis_writer.errors import FileError, InputError, SettingsError, SynopsisError
 from synopsis_writer.evals import metrics, record, results
-from synopsis_writer.evals.ratings import Rater
+from synopsis_writer.evals.judge import Rater
 from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
 from synopsis_writer.formats.sheets import SHEETS, export
