@@ -31,7 +31,7 @@ from benchmarks.stalls import EXAMPLES, idle, ticking
 from benchmarks.table import Row, print_table
 from synopsis_writer import Writer
 from synopsis_writer.cli import THRESHOLD
-from synopsis_writer.cli.page import SWITCH_INTERVAL
+from synopsis_writer.cli.write import SWITCH_INTERVAL
 from synopsis_writer.page.server import Access, application, listen, serve
 from synopsis_writer.settings import load_settings
 from tests.support.browser import ARGUMENTS, Served, environment_of, opened

@@ -439,6 +439,6 @@ def test_a_house_that_cannot_be_read_is_one_line(terminal: Terminal) -> None:
 
 
 def test_without_the_extra_one_line_says_how_to_install_it(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synopsis_writer.cli.page.find_spec", lambda _: None)
+    monkeypatch.setattr("synopsis_writer.cli.write.find_spec", lambda _: None)
     run = terminal("page")
     assert (run.code, run.err) == (2, "synopsis: the page needs an extra: pip install 'synopsis-writer[page]'\n")

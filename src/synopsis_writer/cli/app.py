@@ -25,7 +25,7 @@ _COMMANDS = dict(
     command.split("=")
     for command in (
         "write=write.write revise=write.revise lengths=write.lengths outline=write.outline "
-        "prompt=write.prompt check=check.check release=check.release export=check.export page=page.page "
+        "prompt=write.prompt check=check.check release=check.release export=check.export page=write.page "
         "examples=house.examples_app house=house.app style=house.style_app models=models.app "
         "prompts=house.prompts_app eval=evals.app batch=batch.app log=log.app cache=log.cache_app"
     ).split()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import typer
 
 from synopsis_writer.cli import console, lazily, options
-from synopsis_writer.cli import page as pages
+from synopsis_writer.cli import write as writing
 from synopsis_writer.cli.console import Output, print_json, print_result, status, warn
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError, ModelError, SettingsError
@@ -226,7 +226,7 @@ def rate_run(
         return 0
     if page:
         asked = {"rate": run, "other": other or "", "rater": named.name, "suite": at.suite or ""}
-        return pages.open_page(options.settings_from(house=at.house), fragment=f"#{parse.urlencode(asked)}")
+        return writing.open_page(options.settings_from(house=at.house), fragment=f"#{parse.urlencode(asked)}")
     _rate(named)
     status(f"{named.done} of {len(named.pairs)} pairs rated by {named.name}; saved in {run}")
     if a.judgements.jury:
