@@ -4,11 +4,11 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -207,10 +207,11 @@ def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Pas
         covered[part] = b"\1" * len(covered[part])
     passages: list[Passage] = []
     for paragraph in synopsis.paragraphs:
-        marks = groupby(zip(paragraph.text, covered[start:], strict=False), key=itemgetter(1))
-        pieces = tuple(("".join(letter for letter, _ in run), bool(mark)) for mark, run in marks)
+        text = paragraph.text
+        runs = re.finditer(rb"\x00+|\x01+", covered[start : start + len(text)])
+        pieces = tuple((text[run.start() : run.end()], run[0].startswith(b"\x01")) for run in runs)
         passages.append((paragraph.storyline, pieces))
-        start += len(paragraph.text) + len("\n\n")
+        start += len(text) + len("\n\n")
     return tuple(passages)
 
 
