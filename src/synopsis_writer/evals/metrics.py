@@ -11,6 +11,8 @@ from math import sqrt
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
+from rapidfuzz.distance import LCSseq, Prefix
+
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row, RunInfo
 from synopsis_writer.evals.suite import Case, Metric
@@ -215,8 +217,6 @@ def chrf_scorer() -> Any:
 
 def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
     """Return ROUGE-L, F1 of the longest common subsequence of words, 0 to 1 (Lin 2004, 3.1, with beta 1)."""
-    from rapidfuzz.distance import LCSseq
-
     return 2 * LCSseq.similarity(words, reference) / max(1, len(words) + len(reference))
 
 
@@ -273,13 +273,12 @@ def _share(fact: Fact, sentences: Sequence[frozenset[str]]) -> float:
 
 def _turns_up(wanted: str, stems: Collection[str]) -> bool:
     """Whether a stem, or one of its family, is among others: a compound and its part, a verb and its noun."""
-    from rapidfuzz.distance import Prefix
+    beginning = wanted[:_SHORTEST_PREFIX]
+    return any(wanted in other or (other.startswith(beginning) and _are_family(wanted, other)) for other in stems)
 
-    return any(
-        wanted in other
-        or Prefix.similarity(wanted, other) >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(wanted), len(other)))
-        for other in stems
-    )
+
+def _are_family(one: str, other: str) -> bool:
+    return Prefix.similarity(one, other) >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(one), len(other)))
 
 
 # With fewer cases a verdict would be wrong too often: where there is no difference, all n cases fall on one
