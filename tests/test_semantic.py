@@ -62,7 +62,7 @@ def direction(word: str) -> Vectors:
 
 
 def sources(texts: dict[str, str]) -> list[Source]:
-    return [Source(name, text) for name, text in texts.items()]
+    return [Source(name, text, theme=text.partition(".")[0].strip("?!") or "Stille") for name, text in texts.items()]
 
 
 def embeddings(texts: dict[str, str]) -> SourceEmbeddings:
@@ -163,15 +163,16 @@ def test_a_source_without_sentences_resembles_nothing() -> None:
 def test_a_text_is_embedded_once(tmp_path: Path) -> None:
     first = WordEmbedder()
     made = embed_sources(sources(TEXTS), first, tmp_path)
-    assert len(first.lines) == len(made.vectors)
+    assert len(first.lines) == len(made.vectors) + len(made.themes)
     again = WordEmbedder()
     kept = embed_sources(sources(TEXTS), again, tmp_path)
     assert again.lines == []
-    assert isinstance(kept.vectors.base, np.memmap)
+    assert kept.vectors.base is not None
+    assert isinstance(kept.vectors.base.base, np.memmap)
     assert np.array_equal(kept.vectors, made.vectors)
     changed = WordEmbedder()
     more = embed_sources(sources({**TEXTS, "a/hund": ELSE}), changed, tmp_path)
-    assert changed.lines == lines_of(analyse(ELSE))
+    assert changed.lines == [*lines_of(analyse(ELSE)), "Ulla repariert Fahrräder"]
     assert np.array_equal(more.vectors[more.starts[2] :], made.vectors[made.starts[2] :])
 
 

@@ -16,6 +16,7 @@ from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, PATH, Terminal
 
 _FILLER = "Gesa zählt am Deich die Schafe, und der Wind dreht langsam auf Nordwest. " * 4
+THEME = "Ein Chirurg zittert plötzlich und verschweigt es dem ganzen Team im Operationssaal"
 
 
 def _subject(told: str, theme_line: str) -> Subject:
@@ -97,8 +98,8 @@ def test_names_most_strange_themes_and_no_own(is_ordered: bool) -> None:
     strange = [not finding.passed for is_own, finding in findings if not is_own and finding]
     assert all(own)
     assert sum(strange) >= 0.9 * len(strange)
-    if is_ordered:
-        assert all(finding.level == "error" for _, finding in findings if finding and not finding.passed)
+    refused = [finding for _, finding in findings if finding and not finding.passed and finding.level == "error"]
+    assert len(refused) >= (0.35 if is_ordered else 0.1) * len(strange)
 
 
 def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
@@ -112,7 +113,7 @@ def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
 
 
 def test_a_model_that_writes_another_story_is_refused_and_a_text_one_has_is_only_warned_of(terminal: Terminal) -> None:
-    order = ["--show", "Rote Rosen", "--theme", "Ein Treppenlift entzweit ein Kölner Mietshaus", "--form", "portrait"]
+    order = ["--show", "Rote Rosen", "--theme", THEME, "--form", "portrait"]
     with LoopbackServer([Reply(ANSWER)]) as server:
         written = terminal("write", *order, "--attempts", "1", server=server)
     assert (written.code, written.out) == (1, "")

@@ -113,6 +113,9 @@ def warnings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:
     """Return what must not be copied: the examples, and `more` texts by id."""
-    texts = [(example.id, example.synopsis) for example in examples]
-    sources = [Source(name, text.text, [person.name for person in text.characters]) for name, text in texts]
+    sources = [
+        Source(example.id, text.text, [person.name for person in text.characters], example.brief.theme)
+        for example in examples
+        for text in [example.synopsis]
+    ]
     return sources + [Source(name, text) for name, text in (more or {}).items()]

@@ -44,6 +44,7 @@ class Source(NamedTuple):
     id: str
     text: str
     names: Sequence[str] = ()
+    theme: str = ""
 
 
 class Match(NamedTuple):
@@ -247,6 +248,7 @@ class SourceEmbeddings:
     ids: Sequence[str]
     vectors: Vectors  # a row a sentence, all sources in order; shape (sentences, dimensions)
     starts: npt.NDArray[np.int64]  # the number of each source's first row, and of all; shape (sources + 1,)
+    themes: Vectors  # of the sources, in order; shape (sources, dimensions)
 
     @cached_property
     def centre(self) -> Vectors:
@@ -269,6 +271,10 @@ class SourceEmbeddings:
         """Return the cosines of centred `lines` to a source's sentences; shape (lines, sentences)."""
         rows = self.vectors[self.starts[source] : self.starts[source + 1]]
         return np.asarray(lines @ self._centred(rows).T)
+
+    def to_themes(self, lines: Vectors) -> Vectors:
+        """Return the cosines of centred `lines` to the sources' themes; shape (sources, lines)."""
+        return np.asarray(self._centred(self.themes) @ lines.T)
 
     def _by_source(self, lines: Vectors, measure: Callable[[Vectors], float]) -> npt.NDArray[np.float64]:
         cosines = (self.cosines(lines, source) for source in range(len(self.ids)))
@@ -293,6 +299,7 @@ def lines_of(text: Text) -> list[str]:
 def embed_sources(sources: Sequence[Source], embedder: Embedder, folder: Path | None = None) -> SourceEmbeddings:
     """Embed the sources; what is cached below `folder`, which need not be writable, is not embedded again."""
     keys = [digest([source.text]) for source in sources]
+    theme_keys = [digest([source.theme]) for source in sources]
 
     def build() -> Arrays:
         known = _cached_vectors(folder, embedder.name) if folder else {}
@@ -301,14 +308,18 @@ def embed_sources(sources: Sequence[Source], embedder: Embedder, folder: Path | 
             seconds = len(missing) * 0.7  # measured on one thread
             _log.info("embedding %d examples, about %.0f s, this once", len(missing), seconds)
         known |= {key: embedder.embed(lines_of(analyse(text))) for key, text in missing.items()}
-        rows = [known[key] for key in keys]
+        themes = zip(theme_keys, sources, strict=True)
+        known |= {key: embedder.embed([source.theme]) for key, source in themes if key not in known}
+        rows = [known[key] for key in (*keys, *theme_keys)]
         vectors = np.concatenate(rows) if rows else np.empty((0, 1), dtype=np.float32)
         starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return {"vectors": vectors, "starts": starts, "texts": np.array(keys, dtype="U24")}
+        return {"vectors": vectors, "starts": starts, "texts": np.array([*keys, *theme_keys], dtype="U24")}
 
-    name = digest(part for source in sources for part in (source.id, source.text, *source.names))
+    name = digest(part for source in sources for part in (source.id, source.text, *source.names, source.theme))
     arrays = cached_arrays(folder and folder / f"{embedder.name}-{name}", build)
-    return SourceEmbeddings(embedder, [source.id for source in sources], arrays["vectors"], arrays["starts"])
+    vectors, starts = arrays["vectors"], arrays["starts"][: len(sources) + 1]
+    texts, themes = vectors[: starts[-1]], vectors[starts[-1] :]
+    return SourceEmbeddings(embedder, [source.id for source in sources], texts, starts, themes)
 
 
 def _cached_vectors(folder: Path, name: str) -> dict[str, Vectors]:

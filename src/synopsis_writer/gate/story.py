@@ -20,6 +20,7 @@ from synopsis_writer.gate.text import Sentence, Span, Text, Word, lower_words, w
 
 TOLD_SHARE = 0.33  # of the theme's weight, in a text of 330 words
 REFUSED_SHARE = 0.1  # of what must be told, from which on down no other words are a reason
+ORDERED_SHARE = 0.3  # the same for a text that was written for its theme
 THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
 _BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
@@ -27,7 +28,7 @@ _SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in 
 _CERTAIN = 0.9  # probability of another language; none of 325 German themes is taken for one
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
-CLOSENESS = 2.4  # of words and meanings together, in standard deviations
+CLOSENESS = 5.5  # of words and meanings together, in standard deviations
 LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
 LEAD = 0.06  # by which the nearest source is nearer than the next
 ORDERED_LEAD = 0.10  # the same for the brief's beats
@@ -35,7 +36,7 @@ FEWEST_SOURCES = 5  # with fewer embedded sources there is no field to stand out
 _SHORTEST_THEME = 4  # content words
 _NEAREST = 3  # sentences that are shown
 _LEAST_DEVIATION = 0.03  # of cosines to a theme: in a few texts it may be less by chance
-_WORDS = 3.0  # what the share told in words weighs beside one standard deviation
+_WORDS = 2.0  # what a text that tells enough in words has beside one standard deviation
 
 # How much a word of the theme is told by a word of the text.
 _SAME = 1.0  # also inflected
@@ -80,7 +81,7 @@ class _Told(NamedTuple):
 
 def theme(subject: Subject) -> Finding | None:
     """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
-    # A text that a person has may tell its theme in quite other words: it is refused only where next to none turn up.
+    # A text may tell its theme in quite other words: it is refused only where next to none turn up.
     if subject.brief is None or not subject.brief.theme:
         return None
     share, missing = told_share(subject)
@@ -92,9 +93,10 @@ def theme(subject: Subject) -> Finding | None:
         language, certainty = lexicon.classify(subject.brief.theme)
         if language != "de" and certainty > _CERTAIN:  # its words are not those of a German text
             return None
-    is_untold = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
+    refused = ORDERED_SHARE if subject.is_ordered else REFUSED_SHARE
+    refused *= len(subject.text.words) >= _SHORTEST_REFUSED
     problem = say("theme", words=missing) if share < least else None
-    level: Level = "error" if subject.is_ordered or is_untold or not problem else "warning"
+    level: Level = "error" if share < least * refused or not problem else "warning"
     return judged("theme", share, say("limit theme", least=least), problem, level=level)
 
 
@@ -143,23 +145,26 @@ def least_share(words: int) -> float:
 
 
 def closeness_of(subject: Subject) -> float | None:
-    """Return how much closer a text is to a theme that is no mere title than the sources are, if it is known."""
-    # In standard deviations of the sources' closeness, plus three times the share that is told in words.
+    """Return how much closer a text and its theme, no mere title, are than either is to the sources, if known."""
+    # In standard deviations, of the theme to the sources' texts and of the text to their themes; twice what is told
+    # in words, as a share of what must be told, is added.
     embeddings, lines = subject.embeddings, lines_of(subject.text)
     if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
         return None
     if subject.brief is None or len(theme_words(subject.brief.theme)) < _SHORTEST_THEME:
         return None
-    wanted, own = embeddings.embed([subject.brief.theme]), subject.exclude_source
-    cosines = (embeddings.cosines(wanted, number) for number, id_ in enumerate(embeddings.ids) if id_ != own)
-    others = [_nearer_half(each) for each in cosines if each.size]
-    lead = _nearer_half(wanted @ embeddings.embed(lines).T) - float(np.mean(others))
-    return lead / max(float(np.std(others)), _LEAST_DEVIATION) + _WORDS * told_share(subject)[0]
+    wanted, vectors = embeddings.embed([subject.brief.theme]), embeddings.embed(lines)
+    others = [number for number, id_ in enumerate(embeddings.ids) if id_ != subject.exclude_source]
+    texts = [_nearer_half(each) for each in (embeddings.cosines(wanted, number) for number in others) if each.size]
+    themes = [_nearer_half(each) for each in embeddings.to_themes(vectors)[others]]
+    cosine, share = _nearer_half(wanted @ vectors.T), told_share(subject)[0]
+    leads = ((cosine - float(np.mean(each))) / max(float(np.std(each)), _LEAST_DEVIATION) for each in (texts, themes))
+    return sum(leads) + _WORDS * share / least_share(max(len(subject.text.words), _SHORTEST_JUDGED))
 
 
 def _nearer_half(cosines: npt.NDArray[np.float32]) -> float:
-    """Return the mean cosine of the nearer half of a text's sentences; shape (1, sentences)."""
-    return float(np.sort(cosines[0])[cosines.size // 2 :].mean())
+    """Return the mean cosine of the nearer half of a text's sentences."""
+    return float(np.sort(cosines, axis=None)[cosines.size // 2 :].mean())
 
 
 def told_share(subject: Subject) -> tuple[float, list[str]]:
