@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.table import Row as Line
 from benchmarks.table import print_table
-from synopsis_writer.evals.metrics import JUDGE_METRICS, References, Scored, estimate, score
 from synopsis_writer.evals.judge import find_trust
+from synopsis_writer.evals.metrics import JUDGE_METRICS, References, Scored, estimate, score
 from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.results import TEXT_METRICS, Part, compare_parts
 from synopsis_writer.evals.suite import load_cases
