@@ -28,7 +28,7 @@ _SHORTEST_REFUSED = 200  # words; of shorter ones one in ten tells its theme in 
 _CERTAIN = 0.9  # probability of another language; none of 325 German themes is taken for one
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
-CLOSENESS = 5.0  # of words and meanings together, in standard deviations
+CLOSENESS = 4.5  # of words and meanings together, in standard deviations
 LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
 LEAD = 0.06  # by which the nearest source is nearer than the next
 ORDERED_LEAD = 0.10  # the same for the brief's beats
