@@ -93,7 +93,7 @@ class Variety:
     def find(self, synopsis: Synopsis, show: Show, brief: Brief) -> tuple[Finding, ...]:
         """Compare a text with the accepted ones: one finding a check, in the order of `CHECKS`."""
         features = features_of(synopsis, show)
-        opening, spans = features.opening, [Span(0, len(first_sentence(synopsis)))]
+        opening, spans = features.opening, [Span(0, len(_opening(synopsis)))]
         checks: dict[str, Callable[[], Finding]] = {
             "variety_copy": lambda: self._copy(synopsis, show, features),
             "variety_opening": lambda: self._same("opening", opening, opening, spans),
@@ -194,15 +194,15 @@ def folded_title(title: str) -> str:
     return _ARTICLE.sub("", re.sub(r"[\W_]+", " ", folded(title)).strip(), count=1)
 
 
-def first_sentence(synopsis: Synopsis) -> str:
-    """Return the first sentence with words; empty where there is none."""
-    return next((sentence.text for sentence in analyse(synopsis.text).sentences if sentence.length), "")
+def _opening(synopsis: Synopsis) -> str:
+    opening = analyse(synopsis.text).opening
+    return opening.text if opening else ""
 
 
 def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     """Return the stems of the first four content words, without those of `names` and of the show's name."""
     left_out = sources.name_forms((show.name, *show.aliases)).union(names)
-    words = [word for word in lower_words(first_sentence(synopsis)) if word not in left_out]
+    words = [word for word in lower_words(_opening(synopsis)) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
     opening = content[:OPENING] if len(content) >= OPENING else words
     return " ".join(map(stem, opening)) if len(opening) >= _SHORTEST_OPENING else ""

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel
@@ -67,8 +66,7 @@ def features_of(synopsis: Synopsis) -> Features:
     """Return the features of a text."""
     text = analyse(synopsis.text)
     people = tuple(person.name for person in synopsis.characters)
-    first = next(filter(attrgetter("length"), text.sentences), None)
-    last = next(filter(attrgetter("length"), reversed(text.sentences)), None)
+    first, last = text.opening, text.ending
     if first is None or last is None:
         return Features(people=people)
     names = {parse_name(name): name for name in people}

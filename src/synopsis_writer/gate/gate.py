@@ -114,8 +114,7 @@ def warnings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:
     """Return what must not be copied: the examples, and `more` texts by id."""
     sources = [
-        Source(example.id, text.text, [person.name for person in text.characters], example.brief.theme)
-        for example in examples
-        for text in [example.synopsis]
+        Source(each.id, each.synopsis.text, [person.name for person in each.synopsis.characters], each.brief.theme)
+        for each in examples
     ]
     return sources + [Source(name, text) for name, text in (more or {}).items()]

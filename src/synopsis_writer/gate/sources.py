@@ -44,7 +44,7 @@ class Source(NamedTuple):
     id: str
     text: str
     names: Sequence[str] = ()
-    theme: str = ""
+    theme: str = ""  # it was written for
 
 
 class Match(NamedTuple):
@@ -323,7 +323,7 @@ def embed_sources(sources: Sequence[Source], embedder: Embedder, folder: Path | 
 
 
 def _cached_vectors(folder: Path, name: str) -> dict[str, Vectors]:
-    """Return the vectors of all texts in any cached set of the same embedder, by the text's digest."""
+    """Return the vectors of all texts and themes in any cached set of the same embedder, by their digests."""
     known: dict[str, Vectors] = {}
     for path in sorted(folder.glob(f"{name}-*")):
         with contextlib.suppress(Exception):  # damaged in whatever way

@@ -90,6 +90,16 @@ class Text:
         """Return the words of a sentence."""
         return self.words[sentence.first : sentence.last]
 
+    @property
+    def opening(self) -> Sentence | None:
+        """The first sentence with words, if any."""
+        return next((sentence for sentence in self.sentences if sentence.length), None)
+
+    @property
+    def ending(self) -> Sentence | None:
+        """The last sentence with words, if any."""
+        return next((sentence for sentence in reversed(self.sentences) if sentence.length), None)
+
     @cached_property
     def lengths(self) -> list[int]:
         """Words in each sentence that has any."""
